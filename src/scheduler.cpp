@@ -1,0 +1,207 @@
+#include "scheduler.hpp"
+
+#include "pg/as_owner.hpp"
+#include "pg/guard.hpp"
+#include "settings.hpp"
+
+namespace dts {
+
+namespace {
+
+using store::DatabaseSlot;
+
+DatabaseSlot* database = nullptr;
+
+void on_leave(int, Datum) {
+  if (database == nullptr || database->pid != MyProcPid) return;
+  database->pid = 0;
+  database->proc = nullptr;
+  store::tell_launcher();
+}
+
+/// Whether this database has dts, in the version of the library.
+bool extension_fits(char* why, size_t size) {
+  StartTransactionCommand();
+  PushActiveSnapshot(GetTransactionSnapshot());
+  const bool there = store::installed();
+  if (there) {
+    static pg::Statement version{"SELECT extversion FROM pg_catalog.pg_extension WHERE extname = 'dts'", 0, {}};
+    SPI_connect();
+    bool null = false;
+    const char* const found = version.run(nullptr) == 1 ? TextDatumGetCString(pg::column(0, 1, &null)) : "";
+    if (strcmp(found, DTS_VERSION) != 0 && strncmp(found, DTS_VERSION, strlen(DTS_VERSION)) != 0)
+      snprintf(why, size, "the extension's version is %s but the library's is %s: use ALTER EXTENSION dts UPDATE, or restart the server", found, DTS_VERSION);
+    SPI_finish();
+  }
+  PopActiveSnapshot();
+  CommitTransactionCommand();
+  return there;
+}
+
+void close_gate(const char* why) {
+  if (strcmp(database->fence, why) != 0) ereport(LOG, (errmsg("dts runs nothing in this database: %s", why)));
+  database->gate = false;
+  strlcpy(database->fence, why, sizeof(database->fence));
+}
+
+/// Everything that must be done before tasks may be claimed. Leaves the gate open, or closed with the reason.
+void start_up() {
+  char why[256] = "";
+  if (!extension_fits(why, sizeof(why))) {
+    database->absent = true;
+    database->gate = false;
+    retire_all();
+    store::forget_database(MyDatabaseId);
+    proc_exit(0);
+  }
+  if (why[0] != '\0' || !check_site(why, sizeof(why))) {
+    close_gate(why);
+    return;
+  }
+  load_queues();
+  maintain_history();
+  (void)apply_requests();
+  lapse_leases();
+  if (!list_lanes()) pg_atomic_fetch_or_u32(&database->events, store::kUnlisted);
+  const bool was_open = database->gate;
+  database->fence[0] = '\0';
+  database->gate = true;
+  if (!was_open) ereport(LOG, (errmsg("dts runs tasks in this database")));
+  store::notify_database(MyDatabaseId);
+}
+
+struct Timers {
+  TimestampTz history = 0;     // when to look after partitions next
+  TimestampTz sweep = 0;       // when to sweep next
+  TimestampTz second_look = 0;
+  TimestampTz requests = 0;
+  TimestampTz lanes = 0;
+  long request_wait = 1;
+};
+
+constexpr int64 kSecond = 1000000;
+
+/// Anything that was told since the last turn.
+void handle_events(Timers& timers, TimestampTz now) {
+  const uint32 events = pg_atomic_exchange_u32(&database->events, 0);
+  if ((events & store::kDefinitions) != 0) start_up();
+  if (!database->gate) return;
+  if ((events & store::kPartition) != 0) timers.history = now;
+  if ((events & store::kRescan) != 0) {
+    list_lanes();
+    store::rescan_database(MyDatabaseId);
+  }
+  if ((events & store::kRequests) != 0) {
+    timers.requests = now;
+    timers.request_wait = 1;
+  }
+  if ((events & store::kUnlisted) != 0) timers.lanes = now;
+  if ((events & store::kLease) != 0) lapse_leases();
+}
+
+void handle_timers(Timers& timers, TimestampTz now) {
+  if (!database->gate) return;
+  if (timers.history <= now) {
+    maintain_history();
+    timers.history = now + 3600 * kSecond;
+  }
+  if (timers.requests != 0 && timers.requests <= now) {
+    timers.requests = apply_requests() ? 0 : now + timers.request_wait * 1000;
+    timers.request_wait = Min(timers.request_wait * 2, 1000L);
+  }
+  if (timers.lanes != 0 && timers.lanes <= now) timers.lanes = list_lanes() ? 0 : now + kSecond;
+  if (timers.second_look != 0 && timers.second_look <= now) {
+    sweep_offer();
+    timers.second_look = 0;
+  }
+  if (timers.sweep <= now) {
+    timers.sweep = now + settings::sweep_interval_s * kSecond;
+    // Not even a query while nothing happens and nothing is unfinished.
+    if (pg_atomic_exchange_u32(&database->activity, 0) != 0 && any_task()) {
+      pg_atomic_write_u32(&database->activity, 1);
+      end_expired();
+      lapse_leases();
+      if (timers.requests == 0) timers.requests = now;
+      if (sweep_look()) timers.second_look = GetCurrentTimestamp() + kSecond;
+      const TimestampTz took = GetCurrentTimestamp() - now;
+      timers.sweep = now + Max(settings::sweep_interval_s * kSecond, 100 * took);
+    }
+  }
+}
+
+/// The clock: store when we wake, then look once more, since a task may have become due, or come in, between look and store.
+TimestampTz set_clock(TimestampTz now) {
+  const int64 due = store::next_due(MyDatabaseId, now);
+  pg_atomic_write_u64(&database->sleep_until, static_cast<uint64>(due));
+  pg_memory_barrier();
+  store::notify_database(MyDatabaseId);
+  return due;
+}
+
+long sooner(long a, long b) { return a < 0 ? b : b < 0 ? a : Min(a, b); }
+
+long until(TimestampTz at, TimestampTz now) { return at == 0 || at == core::kMax ? -1 : at <= now ? 0 : static_cast<long>(Min((at - now + 999) / 1000, int64{3600000})); }
+
+void main_loop(MemoryContext memory) {
+  Timers timers;
+  timers.sweep = GetCurrentTimestamp();
+  for (;;) {
+    ResetLatch(MyLatch);
+    CHECK_FOR_INTERRUPTS();
+    if (ConfigReloadPending) {
+      ConfigReloadPending = false;
+      ProcessConfigFile(PGC_SIGHUP);
+      // The site may have changed; whatever is idle has to see the new settings too.
+      pg_atomic_fetch_or_u32(&database->events, store::kDefinitions);
+    }
+    if (database->evicted) return;
+    MemoryContextReset(memory);
+    MemoryContextSwitchTo(memory);
+    pg_atomic_fetch_add_u64(&database->wakeups, 1);
+    const TimestampTz now = GetCurrentTimestamp();
+    handle_events(timers, now);
+    handle_timers(timers, now);
+    const int64 due = database->gate ? set_clock(GetCurrentTimestamp()) : core::kMax;
+    long wait = sooner(size_pools(), end_overdue());
+    const TimestampTz then = GetCurrentTimestamp();
+    wait = sooner(wait, until(due, then));
+    if (database->gate)
+      for (const TimestampTz t : {timers.history, timers.sweep, timers.second_look, timers.requests, timers.lanes}) wait = sooner(wait, until(t, then));
+    pgstat_report_stat(true);
+    if (pg_atomic_read_u32(&database->events) != 0) continue;
+    (void)WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | (wait >= 0 ? WL_TIMEOUT : 0), wait, PG_WAIT_EXTENSION);
+  }
+}
+
+}  // namespace
+
+}  // namespace dts
+
+extern "C" void dts_scheduler_main(Datum arg) {
+  using namespace dts;
+  const Oid db = DatumGetObjectId(arg);
+  pqsignal(SIGHUP, SignalHandlerForConfigReload);
+  pqsignal(SIGTERM, die);
+  pqsignal(SIGINT, SIG_IGN);
+  BackgroundWorkerUnblockSignals();
+  BackgroundWorkerInitializeConnectionByOid(db, InvalidOid, 0);
+  database = store::database_slot(db, true);
+  if (database == nullptr || database->pid != 0) proc_exit(0);
+  before_shmem_exit(on_leave, Datum{0});
+  database->proc = MyProc;
+  database->pid = MyProcPid;
+  database->since = GetCurrentTimestamp();
+  SetConfigOption("application_name", "dts scheduler", PGC_USERSET, PGC_S_SESSION);
+#if PG_VERSION_NUM >= 170000
+  SetConfigOption("transaction_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
+#endif
+  for (const char* name : {"statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"})
+    SetConfigOption(name, "0", PGC_SUSET, PGC_S_OVERRIDE);
+  MemoryContext const memory = AllocSetContextCreate(TopMemoryContext, "dts scheduler", ALLOCSET_DEFAULT_SIZES);
+  MemoryContextSwitchTo(memory);
+  start_up();
+  database->failures = 0;
+  database->start_after = 0;
+  main_loop(memory);
+  proc_exit(0);
+}

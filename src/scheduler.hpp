@@ -1,0 +1,42 @@
+// The scheduler: one for each database that has dts. The clock, the pools, what is left behind, history.
+#pragma once
+
+#include "store/runs.hpp"
+#include "store/slots.hpp"
+
+extern "C" PGDLLEXPORT void dts_scheduler_main(Datum arg);
+
+namespace dts {
+
+// ---- scheduler_pools.cpp: how many executors each owner has
+
+/// Starts and retires executors. Returns when to look again, in ms; -1: when told.
+long size_pools();
+/// Ends executors whose task ignores its timeout. Returns when the next one is due, in ms; -1: none.
+long end_overdue();
+/// Asks all executors of this database to leave.
+void retire_all();
+
+// ---- scheduler_work.cpp: each in its own transactions; errors are logged and cost that piece of work only
+
+/// Loads queues into shared memory.
+void load_queues();
+/// Checks that this database may run here; fills why if not.
+bool check_site(char* why, size_t size);
+/// Gives a slot to each lane that has rows. False if the table was full for some.
+bool list_lanes();
+/// Applies requests that were noted for held tasks. False if some are still held.
+bool apply_requests();
+/// Takes back leased tasks whose process is gone.
+void lapse_leases();
+/// Ends tasks that expired before they started, and tasks whose owner is gone.
+void end_expired();
+/// Partitions and retention.
+void maintain_history();
+/// Two looks, a second apart, for rows that nobody offered. Returns true if a second look is due.
+bool sweep_look();
+void sweep_offer();
+/// Whether there is any unfinished task.
+bool any_task();
+
+}  // namespace dts

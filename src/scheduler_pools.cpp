@@ -1,0 +1,200 @@
+#include <csignal>
+
+#include "scheduler.hpp"
+#include "settings.hpp"
+#include "workers.hpp"
+
+namespace dts {
+
+namespace {
+
+using store::ExecutorSlot;
+using store::PoolSlot;
+
+constexpr long kGrowDelayMs = 5;       // a burst of one short task needs no second executor
+constexpr int64 kTurnUs = 1000000;     // with more owners than workers, each executor serves at least this long
+constexpr int64 kGraceUs = 5000000;    // between a timeout and the end of the process
+
+BackgroundWorkerHandle* handles[store::kMaxSlots];
+uint64 handle_generation[store::kMaxSlots];
+TimestampTz due_since[65536 / 4 + 64];  // by pool: since when work is due and nobody idle
+
+bool is_idle(const PoolSlot& p) {
+  for (const uint64 w : p.idle)
+    if (w != 0) return true;
+  return false;
+}
+
+/// Frees slots whose process could not be started at all.
+void reap_failed_starts() {
+  for (int k = 0; k < store::kMaxSlots; k++) {
+    ExecutorSlot& s = store::slots[k];
+    if (handles[k] == nullptr) continue;
+    pid_t pid = 0;
+    const BgwHandleStatus status = GetBackgroundWorkerPid(handles[k], &pid);
+    if (status != BGWH_STOPPED) continue;
+    pfree(handles[k]);
+    handles[k] = nullptr;
+    if (s.kind != ExecutorSlot::Kind::Starting || s.generation != handle_generation[k]) continue;
+    PoolSlot& p = store::pools[s.pool];
+    p.failures++;
+    p.retry_at = GetCurrentTimestamp() + 1000000LL * (1LL << Min(p.failures, 8));
+    strlcpy(p.failure, "its process could not be started; see the server log", sizeof(p.failure));
+    store::slot_free(k);
+  }
+}
+
+void set_wanting(PoolSlot& p, bool wants) {
+  if (wants == (p.wanting != 0)) return;
+  p.wanting = wants ? GetCurrentTimestamp() : 0;
+  if (wants)
+    pg_atomic_fetch_add_u32(&store::shared->wanting, 1);
+  else
+    pg_atomic_fetch_sub_u32(&store::shared->wanting, 1);
+}
+
+bool somebody_waits_longer(const PoolSlot& p) {
+  if (pg_atomic_read_u32(&store::shared->wanting) == 0) return false;
+  for (int i = 0; i < store::shared->pool_count; i++) {
+    const PoolSlot& o = store::pools[i];
+    if (o.used && &o != &p && o.wanting != 0 && (p.wanting == 0 || o.wanting < p.wanting) && o.executors < p.executors + 1) return true;
+  }
+  return false;
+}
+
+/// Chooses an executor that should make room: an idle one of another pool, else one of a pool above its fair share, else one that has
+/// had its turn in a pool at least as large. One at a time for each pool that wants.
+void make_room(const PoolSlot& wanting) {
+  int retiring = 0, active = 0;
+  for (int k = 0; k < store::kMaxSlots; k++) retiring += store::slots[k].kind == ExecutorSlot::Kind::Live && store::slots[k].retire ? 1 : 0;
+  if (retiring >= static_cast<int>(pg_atomic_read_u32(&store::shared->wanting))) return;
+  for (int i = 0; i < store::shared->pool_count; i++) active += store::pools[i].used && (store::pools[i].executors > 0 || store::pools[i].wanting != 0);
+  const int fair = Max(1, settings::max_workers / Max(1, active));
+  const TimestampTz now = GetCurrentTimestamp();
+  int victim = -1, best = 0;
+  for (int k = 0; k < store::kMaxSlots; k++) {
+    const ExecutorSlot& s = store::slots[k];
+    if (s.kind != ExecutorSlot::Kind::Live || s.retire || &store::pools[s.pool] == &wanting) continue;
+    const PoolSlot& p = store::pools[s.pool];
+    const bool idle = (p.idle[k / 64] >> (k % 64) & 1) != 0;
+    const int rank = idle ? 3 : p.executors > fair ? 2 : wanting.executors < p.executors && now - s.since > kTurnUs ? 1 : 0;
+    if (rank > best) {
+      best = rank;
+      victim = k;
+    }
+  }
+  if (victim < 0) return;
+  store::slots[victim].retire = true;
+  store::wake(store::slots[victim].proc);
+}
+
+/// Starts one executor for a pool; false if it has to wait.
+bool grow(int pool) {
+  PoolSlot& p = store::pools[pool];
+  if (somebody_waits_longer(p)) return false;
+  uint64 generation = 0;
+  const int slot = store::slot_reserve(pool, &generation);
+  if (slot < 0) return false;
+  MemoryContext const old = MemoryContextSwitchTo(TopMemoryContext);
+  BackgroundWorkerHandle* handle = nullptr;
+  const bool started = start_executor(slot, generation, &handle);
+  MemoryContextSwitchTo(old);
+  if (!started) {
+    store::slot_free(slot);
+    p.retry_at = GetCurrentTimestamp() + 1000000;
+    strlcpy(p.failure, "no background worker slot is free: raise max_worker_processes", sizeof(p.failure));
+    return false;
+  }
+  if (handles[slot] != nullptr) pfree(handles[slot]);
+  handles[slot] = handle;
+  handle_generation[slot] = generation;
+  pg_atomic_fetch_add_u64(&store::database_slot(MyDatabaseId, true)->started, 1);
+  return true;
+}
+
+long sooner(long a, long b) { return a < 0 ? b : b < 0 ? a : Min(a, b); }
+
+long ms_until(TimestampTz at, TimestampTz now) { return at <= now ? 0 : static_cast<long>((at - now) / 1000 + 1); }
+
+/// One pool: returns when to look at it again in ms, -1 for when told.
+long size_pool(int pool, TimestampTz now) {
+  PoolSlot& p = store::pools[pool];
+  TimestampTz& since = due_since[pool % lengthof(due_since)];
+  if (store::choose_lane(pool, now) < 0 || is_idle(p)) {
+    set_wanting(p, false);
+    since = 0;
+    return -1;
+  }
+  if (since == 0) since = now;
+  if (p.retry_at > now) {
+    set_wanting(p, false);
+    return ms_until(p.retry_at, now);
+  }
+  if (p.executors > 0 && now - since < kGrowDelayMs * 1000) return kGrowDelayMs;
+  if (settings::max_workers == 0) return -1;
+  // One start at a time in each pool: until it has arrived, more would only come too late.
+  for (int k = 0; k < store::kMaxSlots; k++)
+    if (store::slots[k].kind == ExecutorSlot::Kind::Starting && store::slots[k].pool == pool) return p.executors > 1 ? kGrowDelayMs : -1;
+  if (grow(pool)) {
+    set_wanting(p, false);
+    since = now;
+    return kGrowDelayMs;
+  }
+  if (p.retry_at > now) return ms_until(p.retry_at, now);
+  int share = 0;
+  for (int i = 0; i < store::shared->pool_count; i++) share += store::pools[i].used && (store::pools[i].executors > 0 || store::pools[i].wanting != 0 || i == pool);
+  if (p.executors >= Max(1, settings::max_workers / Max(1, share))) {
+    set_wanting(p, false);
+    return -1;
+  }
+  set_wanting(p, true);
+  make_room(p);
+  return 100;
+}
+
+}  // namespace
+
+long size_pools() {
+  reap_failed_starts();
+  const TimestampTz now = GetCurrentTimestamp();
+  long next = -1;
+  const bool running = settings::enabled && store::database_slot(MyDatabaseId, true)->gate;
+  for (int i = 0; i < store::shared->pool_count; i++) {
+    if (!store::pools[i].used || store::pools[i].db != MyDatabaseId) continue;
+    if (running)
+      next = sooner(next, size_pool(i, now));
+    else
+      set_wanting(store::pools[i], false);
+  }
+  return next;
+}
+
+long end_overdue() {
+  long next = -1;
+  const TimestampTz now = GetCurrentTimestamp();
+  for (int k = 0; k < store::kMaxSlots; k++) {
+    ExecutorSlot& s = store::slots[k];
+    if (s.kind != ExecutorSlot::Kind::Live || s.db != MyDatabaseId || s.deadline == 0) continue;
+    LWLockAcquire(&s.lock, LW_EXCLUSIVE);
+    const TimestampTz end = s.deadline == 0 ? 0 : s.deadline + kGraceUs;
+    const bool over = end != 0 && end <= now && s.pid != 0;
+    if (over) {
+      kill(s.pid, SIGTERM);
+      s.deadline = now;  // and again after another grace period
+    }
+    LWLockRelease(&s.lock);
+    if (end != 0) next = sooner(next, over ? kGraceUs / 1000 : ms_until(end, now));
+  }
+  return next;
+}
+
+void retire_all() {
+  for (int k = 0; k < store::kMaxSlots; k++) {
+    ExecutorSlot& s = store::slots[k];
+    if (s.kind == ExecutorSlot::Kind::Free || s.db != MyDatabaseId) continue;
+    s.retire = true;
+    store::wake(s.proc);
+  }
+}
+
+}  // namespace dts

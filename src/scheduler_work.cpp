@@ -1,0 +1,380 @@
+#include "pg/as_owner.hpp"
+#include "pg/guard.hpp"
+#include "scheduler.hpp"
+#include "settings.hpp"
+#include "store/journal.hpp"
+
+namespace dts {
+
+namespace {
+
+using core::State;
+using store::Lane;
+using store::Outcome;
+using store::Task;
+using store::TaskTable;
+
+/// Runs a piece of work in a transaction of its own; an error is logged and rolls that piece back.
+template <class F>
+bool in_transaction(const char* what, F&& f) {
+  MemoryContext const memory = CurrentMemoryContext;
+  ErrorData* const error = pg::attempt(memory, [&] {
+    SetCurrentStatementStartTimestamp();
+    StartTransactionCommand();
+    XactReadOnly = false;
+    XactIsoLevel = XACT_READ_COMMITTED;
+    PushActiveSnapshot(GetTransactionSnapshot());
+    pgstat_report_activity(STATE_RUNNING, what);
+    f();
+    PopActiveSnapshot();
+    CommitTransactionCommand();
+  });
+  if (error != nullptr) {
+    AbortOutOfAnyTransaction();
+    ereport(LOG, (errmsg("dts scheduler: %s failed: %s", what, error->message), error->detail != nullptr ? errdetail("%s", error->detail) : 0));
+  }
+  MemoryContextSwitchTo(memory);
+  pgstat_report_activity(STATE_IDLE, nullptr);
+  return error == nullptr;
+}
+
+/// Runs a constant statement as the owner and calls f(row) for each row.
+template <class F>
+void each_row(pg::Statement& statement, const Datum* values, F&& f) {
+  const pg::AsOwner as(store::catalog().owner);
+  SPI_connect();
+  const uint64 n = statement.run(values);
+  for (uint64 i = 0; i < n; i++) f(i);
+  SPI_finish();
+  as.end();
+}
+
+/// Ids that a statement gives, copied into the current context.
+int ids(pg::Statement& statement, const Datum* values, int max, int64* out) {
+  int n = 0;
+  each_row(statement, values, [&](uint64 i) {
+    bool null = false;
+    if (n < max) out[n++] = DatumGetInt64(pg::column(i, 1, &null));
+  });
+  return n;
+}
+
+constexpr int kSlice = 500;
+
+}  // namespace
+
+void load_queues() {
+  in_transaction("loading queues", [] {
+    static pg::Statement all{"SELECT id, name, paused, durable, history, batch_size FROM dts.queue ORDER BY id", 0, {}};
+    each_row(all, nullptr, [](uint64 i) {
+      bool null = false;
+      store::QueueSettings q{};
+      q.queue = DatumGetInt32(pg::column(i, 1, &null));
+      strlcpy(q.name, TextDatumGetCString(pg::column(i, 2, &null)), sizeof(q.name));
+      q.paused = DatumGetBool(pg::column(i, 3, &null));
+      q.durable = DatumGetBool(pg::column(i, 4, &null));
+      q.history = TextDatumGetCString(pg::column(i, 5, &null))[0];
+      q.batch_size = DatumGetInt32(pg::column(i, 6, &null));
+      if (store::apply_queue(MyDatabaseId, q) < 0)
+        ereport(LOG, (errmsg("dts: no room in shared memory for queue \"%s\"", q.name), errhint("Raise dts.max_queues.")));
+    });
+  });
+}
+
+bool check_site(char* why, size_t size) {
+  strlcpy(why, "its place could not be checked; see the server log", size);
+  bool ours = false;
+  in_transaction("checking the site", [&] {
+    static pg::Statement first{
+        "INSERT INTO dts.site (system_identifier, database, site) SELECT p.system_identifier, p.database, p.site FROM dts._place() p "
+        "WHERE NOT EXISTS (SELECT FROM dts.site)",
+        0,
+        {}};
+    static pg::Statement other{
+        "SELECT s.site FROM dts.site s, dts._place() p WHERE (s.system_identifier, s.database, s.site) IS DISTINCT FROM (p.system_identifier, p.database, p.site) LIMIT 1",
+        0,
+        {}};
+    const pg::AsOwner as(store::catalog().owner);
+    SPI_connect();
+    first.run(nullptr);
+    ours = other.run(nullptr) == 0;
+    SPI_finish();
+    as.end();
+    if (!ours) strlcpy(why, "this database was restored, cloned or moved; SELECT dts.adopt() lets its tasks run here", size);
+  });
+  if (ours) why[0] = '\0';
+  return ours;
+}
+
+bool list_lanes() {
+  bool complete = true;
+  in_transaction("listing lanes", [&] {
+    static pg::Statement with_rows{
+        "WITH RECURSIVE l AS ((SELECT t.lane FROM dts.task t WHERE t.state = 0 ORDER BY t.lane LIMIT 1) UNION ALL "
+        "SELECT (SELECT t.lane FROM dts.task t WHERE t.state = 0 AND t.lane > l.lane ORDER BY t.lane LIMIT 1) FROM l WHERE l.lane IS NOT NULL) "
+        "SELECT d.id, d.owner::oid, d.queue, d.priority FROM l JOIN dts.lane d ON d.id = l.lane",
+        0,
+        {}};
+    each_row(with_rows, nullptr, [&](uint64 i) {
+      bool null = false;
+      const store::LaneInfo lane{DatumGetInt32(pg::column(i, 1, &null)), DatumGetObjectId(pg::column(i, 2, &null)), DatumGetInt32(pg::column(i, 3, &null)),
+                                 static_cast<int16>(DatumGetInt32(pg::column(i, 4, &null)))};
+      if (store::lane_slot(MyDatabaseId, lane) < 0) complete = false;
+    });
+  });
+  store::notify_database(MyDatabaseId);
+  return complete;
+}
+
+namespace {
+
+/// Applies what was asked for one task. Returns false if somebody still holds it.
+bool apply_request(int64 id) {
+  bool done = false;
+  in_transaction("applying a request", [&] {
+    TaskTable table = TaskTable::open();
+    Task t;
+    const TaskTable::Found found = table.lock(id, &t);
+    if (found == TaskTable::Found::Busy) {
+      table.close();
+      return;
+    }
+    done = true;
+    static pg::Statement read{
+        "SELECT bool_or(kind = 'cancel'), (array_agg(run_at ORDER BY at DESC) FILTER (WHERE kind = 'reschedule'))[1], "
+        "(array_agg(priority ORDER BY at DESC) FILTER (WHERE kind = 'priority'))[1] FROM dts.request WHERE task = $1",
+        1,
+        {INT8OID}};
+    static pg::Statement forget{"DELETE FROM dts.request WHERE task = $1", 1, {INT8OID}};
+    const Datum values[] = {Int64GetDatum(id)};
+    bool cancel = false, has_run_at = false, has_priority = false;
+    TimestampTz run_at = 0;
+    int priority = 0;
+    each_row(read, values, [&](uint64) {
+      bool null = false;
+      cancel = DatumGetBool(pg::column(0, 1, &null)) && !null;
+      run_at = DatumGetTimestampTz(pg::column(0, 2, &null));
+      has_run_at = !null;
+      priority = DatumGetInt32(pg::column(0, 3, &null));
+      has_priority = !null;
+    });
+    const Lane* const lane = found == TaskTable::Found::Locked ? store::lane_by_id(t.lane) : nullptr;
+    if (lane != nullptr && cancel) {
+      Outcome o;
+      o.state = State::Cancelled;
+      o.ended_at = GetCurrentTimestamp();
+      store::end_task(table, t, lane->info, o);
+    } else if (lane != nullptr && t.state != State::Leased && (has_run_at || has_priority)) {
+      Task now = t;
+      const store::LaneInfo from = lane->info;
+      const store::LaneInfo to = has_priority ? store::lane_with_priority(*lane, priority) : from;
+      if (has_run_at) now.run_at = Max(run_at, GetCurrentTimestamp());
+      now.lane = to.lane;
+      table.update(t, now, from, to);
+    } else if (lane == nullptr) {
+      store::board_remove(MyDatabaseId, id);
+    }
+    each_row(forget, values, [](uint64) {});
+    table.close();
+  });
+  return done;
+}
+
+}  // namespace
+
+bool apply_requests() {
+  static pg::Statement all{"SELECT DISTINCT task FROM dts.request ORDER BY task LIMIT $1", 1, {INT4OID}};
+  auto* const task = static_cast<int64*>(palloc(sizeof(int64) * kSlice));
+  int n = 0;
+  const Datum values[] = {Int32GetDatum(kSlice)};
+  if (!in_transaction("reading requests", [&] { n = ids(all, values, kSlice, task); })) return false;
+  bool complete = n < kSlice;
+  for (int i = 0; i < n; i++) complete &= apply_request(task[i]);
+  pfree(task);
+  return complete;
+}
+
+void lapse_leases() {
+  static pg::Statement leased{"SELECT id FROM dts.task WHERE state = 2 AND kind = 0 LIMIT $1", 1, {INT4OID}};
+  auto* const task = static_cast<int64*>(palloc(sizeof(int64) * kSlice));
+  int n = 0;
+  const Datum values[] = {Int32GetDatum(kSlice)};
+  in_transaction("looking at leases", [&] { n = ids(leased, values, kSlice, task); });
+  for (int i = 0; i < n; i++) {
+    if (store::slots_hold(MyDatabaseId, task[i])) continue;
+    in_transaction("taking a lease back", [&] {
+      TaskTable table = TaskTable::open();
+      Task t;
+      const bool ours = table.lock(task[i], &t) == TaskTable::Found::Locked && t.state == State::Leased && !store::slots_hold(MyDatabaseId, t.id);
+      const Lane* const lane = ours ? store::lane_by_id(t.lane) : nullptr;
+      if (lane != nullptr) {
+        Outcome o;
+        o.ended_at = GetCurrentTimestamp();
+        const store::Charge charge = store::charge_of(MyDatabaseId, t.id);
+        o.charged = charge != store::Charge::None;
+        o.crashed = charge == store::Charge::Crash;
+        o.error = store::error_json(ERRCODE_ADMIN_SHUTDOWN, "the server process that ran this task is gone", "It may have had its effect, in part or whole.");
+        t.attempt--;  // it was counted when it was leased
+        if (store::board_has(MyDatabaseId, t.id)) {
+          o.state = State::Cancelled;
+          store::end_task(table, t, lane->info, o);
+        } else {
+          store::fail_task(table, t, lane->info, o, !o.crashed);
+        }
+      }
+      table.close();
+    });
+  }
+  pfree(task);
+}
+
+namespace {
+
+void end_all(pg::Statement& which, State state, int sqlstate, const char* message) {
+  auto* const task = static_cast<int64*>(palloc(sizeof(int64) * kSlice));
+  int n = kSlice;
+  const Datum values[] = {Int32GetDatum(kSlice)};
+  while (n == kSlice) {
+    n = 0;
+    int ended = 0;
+    if (!in_transaction("looking for tasks to end", [&] { n = ids(which, values, kSlice, task); })) break;
+    if (n == 0) break;
+    in_transaction("ending tasks", [&] {
+      TaskTable table = TaskTable::open();
+      for (int i = 0; i < n; i++) {
+        Task t;
+        if (table.lock(task[i], &t) != TaskTable::Found::Locked || t.state == State::Leased) continue;
+        const Lane* const lane = store::lane_by_id(t.lane);
+        if (lane == nullptr) continue;
+        Outcome o;
+        o.state = state;
+        o.ended_at = GetCurrentTimestamp();
+        if (message != nullptr) o.error = store::error_json(sqlstate, message, nullptr);
+        store::end_task(table, t, lane->info, o);
+        ended++;
+      }
+      table.close();
+    });
+    if (ended == 0) break;
+  }
+  pfree(task);
+}
+
+}  // namespace
+
+void end_expired() {
+  static pg::Statement expired{"SELECT id FROM dts.task WHERE expires_at <= pg_catalog.clock_timestamp() AND state IN (0, 1) LIMIT $1", 1, {INT4OID}};
+  static pg::Statement orphaned{
+      "SELECT t.id FROM dts.lane l JOIN dts.task t ON t.lane = l.id AND t.state = 0 "
+      "WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_authid a WHERE a.oid = l.owner::oid) LIMIT $1",
+      1,
+      {INT4OID}};
+  end_all(expired, State::Expired, 0, nullptr);
+  end_all(orphaned, State::Failed, ERRCODE_UNDEFINED_OBJECT, "the role that owned this task was dropped");
+}
+
+void maintain_history() {
+  in_transaction("creating and dropping partitions of history", [] {
+    static pg::Statement partitions{"SELECT dts._maintain_history()", 0, {}};
+    each_row(partitions, nullptr, [](uint64) {});
+  });
+  for (int turn = 0; turn < 100; turn++) {
+    int64 removed = 0;
+    in_transaction("removing old history", [&] {
+      static pg::Statement purge{"SELECT dts._purge(5000)", 0, {}};
+      (void)ids(purge, nullptr, 1, &removed);
+    });
+    if (removed < 5000) break;
+    CHECK_FOR_INTERRUPTS();
+  }
+  // Charges against tasks that are gone would only make the others' look-ups longer.
+  int64 charged[256];
+  const int n = store::charges(MyDatabaseId, charged, 256);
+  for (int i = 0; i < n; i++) {
+    in_transaction("looking at a charge", [&] {
+      TaskTable table = TaskTable::open();
+      Task t;
+      if (!table.read(charged[i], &t)) store::charge_remove(MyDatabaseId, charged[i]);
+      table.close();
+    });
+  }
+}
+
+bool any_task() {
+  bool any = true;
+  in_transaction("looking for unfinished tasks", [&] {
+    static pg::Statement exists{"SELECT 1::bigint FROM dts.task LIMIT 1", 0, {}};
+    int64 one = 0;
+    any = ids(exists, nullptr, 1, &one) > 0;
+  });
+  return any;
+}
+
+// ---- the sweep: rows that were written behind dts's functions are in no lane's set
+
+namespace {
+
+struct Candidate {
+  int slot;
+  store::LaneInfo lane;
+  int64 id;
+};
+constexpr int kCandidates = 1000;
+Candidate candidates[kCandidates];
+int candidate_count = 0;
+
+/// Whether a key is where executors look, or on its way there.
+bool covered(int slot, int32 lane, core::Key key) {
+  store::LaneSlot& l = store::lanes[slot];
+  LWLockAcquire(&l.lock, LW_SHARED);
+  const bool yes = !l.used || l.lane != lane || l.db != MyDatabaseId || l.set.contains(key) || pg_atomic_read_u32(&l.claims) > 0;
+  LWLockRelease(&l.lock);
+  return yes;
+}
+
+pg::Statement due_rows{"SELECT id, run_at FROM dts.task WHERE lane = $1 AND state = 0 AND run_at <= $2 ORDER BY run_at, id LIMIT $3", 3, {INT4OID, TIMESTAMPTZOID, INT4OID}};
+
+}  // namespace
+
+bool sweep_look() {
+  candidate_count = 0;
+  pg_atomic_fetch_add_u64(&store::database_slot(MyDatabaseId, true)->sweeps, 1);
+  list_lanes();
+  for (int k = 0; k < store::shared->lane_count && candidate_count < kCandidates; k++) {
+    const store::LaneSlot& l = store::lanes[k];
+    if (!l.used || l.db != MyDatabaseId || l.queue_slot < 0) continue;
+    const store::LaneInfo lane{l.lane, l.owner, store::queues[l.queue_slot].queue, l.priority};
+    in_transaction("sweeping a lane", [&] {
+      // Rows that became due within seconds may be on their way; older ones that no set covers are looked at again later.
+      const Datum values[] = {Int32GetDatum(lane.lane), TimestampTzGetDatum(GetCurrentTimestamp() - 5000000), Int32GetDatum(kCandidates)};
+      each_row(due_rows, values, [&](uint64 i) {
+        bool null = false;
+        const core::Key key{DatumGetTimestampTz(pg::column(i, 2, &null)), DatumGetInt64(pg::column(i, 1, &null))};
+        if (candidate_count < kCandidates && !covered(k, lane.lane, key)) candidates[candidate_count++] = Candidate{k, lane, key.id};
+      });
+    });
+  }
+  return candidate_count > 0;
+}
+
+void sweep_offer() {
+  if (candidate_count == 0) return;
+  in_transaction("offering swept tasks", [] {
+    TaskTable table = TaskTable::open();
+    for (int i = 0; i < candidate_count; i++) {
+      const Candidate& c = candidates[i];
+      Task t;
+      if (table.lock(c.id, &t) != TaskTable::Found::Locked || t.state != State::Ready || t.lane != c.lane.lane) continue;
+      if (covered(c.slot, c.lane.lane, t.key())) {
+        store::touch_locked(c.lane, t.key());
+        continue;
+      }
+      pg_atomic_fetch_add_u64(&store::database_slot(MyDatabaseId, true)->swept, 1);
+      store::touch_locked(c.lane, t.key());
+    }
+    table.close();
+  });
+  candidate_count = 0;
+}
+
+}  // namespace dts

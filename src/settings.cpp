@@ -1,0 +1,76 @@
+#include "settings.hpp"
+
+#include "pg/postgres.hpp"
+
+namespace dts::settings {
+
+bool enabled = true;
+int max_workers = 4;
+int max_lanes = 4096;
+int max_queues = 1024;
+int max_databases = 64;
+int worker_idle_timeout_ms = 60000;
+int worker_max_tasks = 1000000;
+int steer_wait_ms = 1000;
+int max_payload_kb = 1024;
+int max_result_kb = 64;
+int max_crashes = 2;
+int batch_budget_ms = 5;
+int sweep_interval_s = 60;
+bool allow_superuser_tasks = true;
+char* site = nullptr;
+
+namespace {
+
+struct IntSetting {
+  const char* name;
+  const char* description;
+  int* value;
+  int lowest, highest;
+  GucContext context;
+  int flags;
+};
+
+constexpr IntSetting kInts[] = {
+    {"dts.max_workers", "Executors that may exist at once in the whole cluster.", &max_workers, 0, 256, PGC_SIGHUP, 0},
+    {"dts.worker_idle_timeout", "An executor without work leaves after this time.", &worker_idle_timeout_ms, 100, 86400000, PGC_SIGHUP,
+     GUC_UNIT_MS},
+    {"dts.worker_max_tasks", "An executor leaves, and is replaced, after this many tasks.", &worker_max_tasks, 1, INT_MAX, PGC_SIGHUP, 0},
+    {"dts.steer_wait", "How long dts.cancel waits for a running task to end before it answers.", &steer_wait_ms, 0, 60000, PGC_USERSET,
+     GUC_UNIT_MS},
+    {"dts.max_payload", "Largest SQL text and largest arguments of a task.", &max_payload_kb, 1, 65536, PGC_SUSET, GUC_UNIT_KB},
+    {"dts.max_result_size", "Results are cut above this size, row by row.", &max_result_kb, 0, 16384, PGC_SUSET, GUC_UNIT_KB},
+    {"dts.max_crashes", "A task that crashes the server this often while it runs alone becomes a dead letter.", &max_crashes, 1, 100, PGC_SIGHUP,
+     0},
+    {"dts.batch_budget", "A batch of tasks that share a transaction ends after this time.", &batch_budget_ms, 1, 10000, PGC_SIGHUP, GUC_UNIT_MS},
+    {"dts.sweep_interval", "Shortest time between two looks for tasks that were written behind dts's functions.", &sweep_interval_s, 1, 86400,
+     PGC_SIGHUP, GUC_UNIT_S},
+};
+
+constexpr IntSetting kSizes[] = {
+    {"dts.max_lanes", "Lanes (owner, queue, tenant, priority) held in shared memory; more work too, but are slower.", &max_lanes, 16, 262144,
+     PGC_POSTMASTER, 0},
+    {"dts.max_queues", "Queues, of all databases, that may exist.", &max_queues, 8, 65536, PGC_POSTMASTER, 0},
+    {"dts.max_databases", "Databases in which dts may run.", &max_databases, 1, 1024, PGC_POSTMASTER, 0},
+};
+
+void define_int(const IntSetting& s) {
+  DefineCustomIntVariable(s.name, s.description, nullptr, s.value, *s.value, s.lowest, s.highest, s.context, s.flags, nullptr, nullptr, nullptr);
+}
+
+}  // namespace
+
+void define(bool preloaded) {
+  for (const IntSetting& s : kInts) define_int(s);
+  if (preloaded)
+    for (const IntSetting& s : kSizes) define_int(s);
+  DefineCustomBoolVariable("dts.enabled", "Whether tasks are started; off lets running ones end.", nullptr, &enabled, true, PGC_SIGHUP, 0, nullptr,
+                           nullptr, nullptr);
+  DefineCustomBoolVariable("dts.allow_superuser_tasks", "Whether tasks owned by superusers may be submitted and run.", nullptr,
+                           &allow_superuser_tasks, true, PGC_SIGHUP, 0, nullptr, nullptr, nullptr);
+  DefineCustomStringVariable("dts.site", "Name of this server; give physical clones another one to keep them from running tasks.", nullptr, &site, "",
+                             PGC_SIGHUP, 0, nullptr, nullptr, nullptr);
+  MarkGUCPrefixReserved("dts");
+}
+
+}  // namespace dts::settings

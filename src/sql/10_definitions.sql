@@ -1,0 +1,58 @@
+-- Definitions: queues, lanes, handlers. Kept by pg_dump. Only the owner of the extension writes here.
+
+CREATE TABLE dts.site (
+    system_identifier bigint NOT NULL,
+    database oid NOT NULL,
+    site text NOT NULL,
+    adopted_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+);
+COMMENT ON TABLE dts.site IS 'Where this database may run tasks. A row that names another place (a restored dump, a clone) fences the database until dts.adopt().';
+
+CREATE TABLE dts.queue (
+    id int4 GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    name text NOT NULL UNIQUE,
+    paused boolean NOT NULL DEFAULT false,
+    batch_size int4 NOT NULL DEFAULT 1 CHECK (batch_size BETWEEN 1 AND 60),
+    durable boolean NOT NULL DEFAULT false,
+    history text NOT NULL DEFAULT 'all' CHECK (history IN ('all', 'failures', 'none')),
+    retention interval NOT NULL DEFAULT '30 days',
+    priority int4 NOT NULL DEFAULT 5 CHECK (priority BETWEEN 0 AND 9),
+    max_attempts int4 NOT NULL DEFAULT 5 CHECK (max_attempts BETWEEN 1 AND 1000),
+    retry jsonb,
+    timeout interval,
+    expires interval,
+    dropped_at timestamptz,
+    description text,
+    created_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+);
+COMMENT ON TABLE dts.queue IS 'Queues: a named set of tasks with limits, defaults and a pause switch. Read the view dts.queues.';
+
+CREATE TABLE dts.lane (
+    id int4 GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    owner regrole NOT NULL,
+    queue int4 NOT NULL,
+    tenant text NOT NULL DEFAULT '',
+    priority int4 NOT NULL
+);
+CREATE INDEX lane_lookup ON dts.lane (owner, queue, priority, tenant);
+COMMENT ON TABLE dts.lane IS 'The unit of claiming: one (owner, queue, tenant, priority). Not unique on purpose: two sessions that make the same lane at once never wait for each other.';
+
+CREATE TABLE dts.handler (
+    id int4 GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    name text NOT NULL UNIQUE,
+    owner regrole NOT NULL,
+    sql text NOT NULL,
+    shared boolean NOT NULL DEFAULT false,
+    queue text,
+    priority int4 CHECK (priority BETWEEN 0 AND 9),
+    max_attempts int4 CHECK (max_attempts BETWEEN 1 AND 1000),
+    retry jsonb,
+    timeout interval,
+    expires interval,
+    transactional boolean NOT NULL DEFAULT true,
+    capture boolean NOT NULL DEFAULT true,
+    dropped_at timestamptz,
+    description text,
+    created_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+);
+COMMENT ON TABLE dts.handler IS 'Handlers: named, reusable task definitions, submitted with a JSON payload. Read the view dts.handlers.';

@@ -1,0 +1,116 @@
+-- Looking at one task, and for tasks that do not move.
+
+CREATE FUNCTION dts.state(task bigint) RETURNS text
+    LANGUAGE sql STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS $$ SELECT dts._state_name(dts._state($1)) $$;
+COMMENT ON FUNCTION dts.state(bigint) IS 'The state of a task: ready (also when due later), blocked, running, waiting, succeeded, failed, expired, cancelled or skipped; 42704 if it is unknown or not visible to the caller.';
+
+CREATE FUNCTION dts._result(caller oid, task bigint) RETURNS jsonb
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT r.result::jsonb FROM dts.run r JOIN dts.lane l ON l.id = r.lane
+    WHERE r.task = $2 AND r.outcome = 10 AND dts._role_may($1, l.owner) ORDER BY r.ended_at DESC LIMIT 1 $$;
+COMMENT ON FUNCTION dts._result(oid, bigint) IS 'dts.result, as the owner of the extension.';
+CREATE FUNCTION dts.result(task bigint) RETURNS jsonb
+    LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'dts_as_owner';
+COMMENT ON FUNCTION dts.result(bigint) IS 'The rows that the task''s last statement returned, as a JSON array of objects; NULL if it returned none, has not succeeded or was not captured.';
+
+CREATE FUNCTION dts._explain(caller oid, task bigint) RETURNS text
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    t dts.task; l dts.lane; q dts.queue; h record; r dts.run; now timestamptz := clock_timestamp();
+    busy int; idle int; cap int := COALESCE(NULLIF(current_setting('dts.max_workers', true), ''), '0')::int; since text := '';
+BEGIN
+    IF task IS NULL THEN
+        RAISE EXCEPTION 'argument "task" must not be null' USING ERRCODE = 'null_value_not_allowed';
+    END IF;
+    SELECT * INTO t FROM dts.task x WHERE x.id = task;
+    IF NOT FOUND THEN
+        SELECT x.* INTO r FROM dts.run x JOIN dts.lane y ON y.id = x.lane WHERE x.task = _explain.task AND dts._role_may(caller, y.owner) ORDER BY x.ended_at DESC LIMIT 1;
+        IF NOT FOUND THEN
+            RAISE EXCEPTION 'task % does not exist', task USING ERRCODE = 'undefined_object', HINT = 'It may have been removed by the retention of its queue, or belong to another role.';
+        END IF;
+        RETURN CASE r.outcome
+            WHEN 10 THEN format('succeeded at %s, attempt %s, in %s', r.ended_at, r.attempt, r.ended_at - r.started_at)
+            WHEN 11 THEN format('failed for good at %s after %s attempt(s): %s; dts.redrive(%s) gives it a new life', r.ended_at, r.attempt, r.error ->> 'message', task)
+            WHEN 12 THEN format('expired at %s: it had not started by then', r.ended_at)
+            ELSE format('%s at %s', dts._state_name(r.outcome), r.ended_at) END;
+    END IF;
+    SELECT * INTO l FROM dts.lane x WHERE x.id = t.lane;
+    IF l.id IS NULL OR NOT dts._role_may(caller, l.owner) THEN
+        RAISE EXCEPTION 'task % does not exist', task USING ERRCODE = 'undefined_object', HINT = 'It may have been removed by the retention of its queue, or belong to another role.';
+    END IF;
+    SELECT * INTO q FROM dts.queue x WHERE x.id = l.queue;
+    SELECT x.* INTO h FROM dts._held() x WHERE x.task = _explain.task;
+    IF h.state IN ('running', 'closed') THEN
+        RETURN format('running for %s in process %s, attempt %s', now - h.started_at, h.pid, t.attempt + 1);
+    ELSIF t.state = 2 THEN
+        RETURN format('running under a lease until %s, attempt %s', t.lease_until, t.attempt);
+    ELSIF t.state = 1 THEN
+        RETURN 'blocked: it waits for the tasks that it depends on';
+    ELSIF t.state = 3 THEN
+        RETURN 'waiting for a signal, an approval or a child';
+    END IF;
+    IF EXISTS (SELECT FROM dts.request x WHERE x.task = _explain.task AND x.kind = 'cancel') THEN
+        RETURN 'a request to cancel it stands: it will not start, and ends as cancelled';
+    ELSIF t.expires_at <= now THEN
+        RETURN format('expired at %s: it will end as expired', t.expires_at);
+    ELSIF dts._fence() IS NOT NULL THEN
+        RETURN format('nothing runs in this database: %s', dts._fence());
+    ELSIF q.paused THEN
+        RETURN format('queue "%s" is paused; dts.resume(''%s'') lets it go on', q.name, q.name);
+    ELSIF t.run_at > now THEN
+        RETURN CASE WHEN t.attempt > 0 THEN format('attempt %s failed (%s); the next one is due at %s', t.attempt,
+                        (SELECT x.error ->> 'message' FROM dts.run x WHERE x.task = _explain.task ORDER BY x.ended_at DESC LIMIT 1), t.run_at)
+                    ELSE format('scheduled for %s (in %s)', t.run_at, t.run_at - now) END;
+    ELSIF NOT EXISTS (SELECT FROM pg_roles x WHERE x.oid = l.owner AND x.rolcanlogin) THEN
+        RETURN format('its owner "%s" does not exist or may not log in', dts._role_name(l.owner));
+    ELSIF h.state = 'held' THEN
+        RETURN format('claimed by process %s, which runs it next', h.pid);
+    END IF;
+    SELECT count(*) FILTER (WHERE x.task IS NOT NULL), count(*) FILTER (WHERE x.idle), format(' for %s', now - max(x.task_started_at))
+    INTO busy, idle, since FROM dts._slots() x WHERE x.kind = 'executor';
+    IF busy >= cap THEN
+        RETURN format('no executor: dts.max_workers = %s, all busy%s', cap, COALESCE(since, ''));
+    ELSIF EXISTS (SELECT FROM dts.task x WHERE x.lane = t.lane AND x.state = 0 AND (x.run_at, x.id) < (t.run_at, t.id)) THEN
+        RETURN format('ready; %s task(s) of its lane (queue "%s", priority %s) are before it', (SELECT count(*) FROM (SELECT FROM dts.task x
+            WHERE x.lane = t.lane AND x.state = 0 AND (x.run_at, x.id) < (t.run_at, t.id) LIMIT 100000) y), q.name, l.priority);
+    END IF;
+    RETURN 'ready; an executor is about to take it';
+END $$;
+COMMENT ON FUNCTION dts._explain(oid, bigint) IS 'dts.explain, as the owner of the extension.';
+CREATE FUNCTION dts.explain(task bigint) RETURNS text
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'dts_as_owner';
+COMMENT ON FUNCTION dts.explain(bigint) IS 'Says in words where a task stands and why it does not run now.';
+
+CREATE FUNCTION dts._fence() RETURNS text
+    LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'dts_fence';
+COMMENT ON FUNCTION dts._fence() IS 'Why nothing runs in this database (not preloaded, disabled, fenced, no scheduler), or NULL.';
+
+CREATE FUNCTION dts.stuck() RETURNS TABLE (task bigint, state text, since timestamptz, reason text)
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE now timestamptz := clock_timestamp(); grace interval := '2 minutes';
+BEGIN
+    -- Each branch names a state whose deadline passed. In a healthy system all are empty.
+    RETURN QUERY
+    SELECT t.id, 'ready'::text, t.run_at, format('due for %s although an executor of its owner is idle', now - t.run_at)
+    FROM dts.lane l JOIN dts.queue q ON q.id = l.queue AND NOT q.paused
+    CROSS JOIN LATERAL (SELECT x.id, x.run_at FROM dts.task x WHERE x.lane = l.id AND x.state = 0 ORDER BY x.run_at, x.id LIMIT 1) t
+    WHERE t.run_at < now - grace AND EXISTS (SELECT FROM dts._slots() s WHERE s.kind = 'executor' AND s.idle AND s.owner = l.owner
+          AND s.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database()))
+    UNION ALL
+    SELECT t.id, 'ready', t.run_at, format('its lane %s does not exist', t.lane) FROM dts.task t WHERE NOT EXISTS (SELECT FROM dts.lane l WHERE l.id = t.lane)
+    UNION ALL
+    SELECT t.id, 'ready', t.run_at, format('its owner %s does not exist or may not log in', dts._role_name(l.owner))
+    FROM dts.lane l JOIN dts.task t ON t.lane = l.id AND t.state = 0 AND t.run_at < now - grace
+    WHERE NOT EXISTS (SELECT FROM pg_roles r WHERE r.oid = l.owner AND r.rolcanlogin)
+    UNION ALL
+    SELECT t.id, dts._state_name(t.state), t.run_at, format('state %s is not known', t.state) FROM dts.task t WHERE t.state NOT IN (0, 1, 2, 3)
+    UNION ALL
+    SELECT t.id, 'running', t.lease_until, 'its lease is over and nobody took it back' FROM dts.task t WHERE t.state = 2 AND (t.lease_until IS NULL OR t.lease_until < now - grace)
+    UNION ALL
+    SELECT r.task, 'request', r.at, format('a request to %s waits for %s', r.kind, now - r.at) FROM dts.request r WHERE r.at < now - grace
+           AND NOT EXISTS (SELECT FROM dts._held() h WHERE h.task = r.task)
+    UNION ALL
+    SELECT t.id, 'ready', t.expires_at, 'it has expired and was not ended' FROM dts.task t WHERE t.expires_at < now - grace AND t.state = 0
+           AND NOT EXISTS (SELECT FROM dts._held() h WHERE h.task = t.id);
+END $$;
+COMMENT ON FUNCTION dts.stuck() IS 'Tasks that do not move although they should, with the reason. Returns no row in a healthy system. For administrators and monitors.';

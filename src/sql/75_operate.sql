@@ -1,0 +1,82 @@
+-- Operations: partitions and retention of history, adoption, rescan.
+
+CREATE FUNCTION dts._maintain_history() RETURNS int
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
+DECLARE
+    today date := (clock_timestamp() AT TIME ZONE 'UTC')::date; d date; part record; oldest timestamptz; made int := 0; name text;
+BEGIN
+    FOR d IN SELECT x::date FROM generate_series(today - 1, today + 3, '1 day') x LOOP
+        name := 'run_' || to_char(d, 'YYYYMMDD');
+        IF to_regclass('dts.' || name) IS NULL THEN
+            -- Made apart and attached: attaching does not wait for readers or writers of the parent.
+            EXECUTE format('CREATE TABLE dts.%I (LIKE dts.run INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING INDEXES, CHECK (ended_at >= %L AND ended_at < %L))', name, d, d + 1);
+            EXECUTE format('ALTER TABLE dts.%I ENABLE ROW LEVEL SECURITY', name);
+            EXECUTE format('ALTER TABLE dts.run ATTACH PARTITION dts.%I FOR VALUES FROM (%L) TO (%L)', name, d, d + 1);
+            made := made + 1;
+        END IF;
+    END LOOP;
+    SELECT clock_timestamp() - max(retention) INTO oldest FROM dts.queue;
+    FOR part IN
+        SELECT c.oid::regclass AS rel FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+        WHERE i.inhparent = 'dts.run'::regclass AND c.relname ~ '^run_[0-9]{8}$' AND to_date(substr(c.relname, 5), 'YYYYMMDD') + 1 < oldest
+    LOOP
+        -- The parent is locked for the drop only; behind a long reader it is given up at once and tried at the next turn.
+        BEGIN
+            SET LOCAL lock_timeout = '100ms';
+            EXECUTE format('DROP TABLE %s', part.rel);
+        EXCEPTION WHEN lock_not_available THEN NULL;
+        END;
+        SET LOCAL lock_timeout = 0;
+    END LOOP;
+    RETURN made;
+END $$;
+COMMENT ON FUNCTION dts._maintain_history() IS 'Creates the partitions of dts.run ahead and drops those older than every queue''s retention.';
+
+CREATE FUNCTION dts._purge(max_rows int) RETURNS bigint
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE n bigint; total bigint := 0; longest interval; now timestamptz := clock_timestamp();
+BEGIN
+    SELECT max(retention) INTO longest FROM dts.queue;
+    WITH old AS (SELECT r.ctid, r.tableoid FROM dts.queue q JOIN dts.lane l ON l.queue = q.id JOIN dts.run r ON r.lane = l.id AND r.ended_at < now - q.retention
+                 WHERE q.retention < longest LIMIT max_rows)
+    DELETE FROM dts.run r USING old WHERE r.ctid = old.ctid AND r.tableoid = old.tableoid;
+    GET DIAGNOSTICS n = ROW_COUNT; total := total + n;
+    DELETE FROM dts.dead_letter d USING (SELECT x.id FROM dts.queue q JOIN dts.lane l ON l.queue = q.id JOIN dts.dead_letter x ON x.lane = l.id AND x.failed_at < now - q.retention LIMIT max_rows) old
+    WHERE d.id = old.id;
+    GET DIAGNOSTICS n = ROW_COUNT; total := total + n;
+    DELETE FROM dts.key k USING (SELECT x.owner, x.key FROM dts.key x WHERE x.free_at < now LIMIT max_rows FOR UPDATE SKIP LOCKED) old WHERE (k.owner, k.key) = (old.owner, old.key);
+    GET DIAGNOSTICS n = ROW_COUNT; total := total + n;
+    DELETE FROM dts.audit_entry a WHERE a.ctid = ANY (ARRAY(SELECT x.ctid FROM dts.audit_entry x WHERE x.at < now - longest LIMIT max_rows));
+    GET DIAGNOSTICS n = ROW_COUNT; total := total + n;
+    RETURN total;
+END $$;
+COMMENT ON FUNCTION dts._purge(int) IS 'Removes history, dead letters, forgotten keys and audit entries beyond retention, at most max_rows of each.';
+
+CREATE FUNCTION dts._rescan(caller oid) RETURNS void
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM dts._changed('rescan', 0), dts._audit(caller, 'rescan', current_database(), NULL, NULL);
+END $$;
+COMMENT ON FUNCTION dts._rescan(oid) IS 'dts.rescan, as the owner of the extension.';
+CREATE FUNCTION dts.rescan() RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'dts_as_owner';
+COMMENT ON FUNCTION dts.rescan() IS 'Makes the executors look through all tasks again, after rows of dts were written behind its functions. For administrators.';
+
+CREATE FUNCTION dts._place(OUT system_identifier bigint, OUT database oid, OUT site text) RETURNS record
+    LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'dts_place';
+COMMENT ON FUNCTION dts._place() IS 'The place where this database is now: system identifier, database, dts.site.';
+
+CREATE FUNCTION dts._adopt(caller oid) RETURNS void
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE before jsonb;
+BEGIN
+    SELECT jsonb_agg(to_jsonb(s)) INTO before FROM dts.site s;
+    DELETE FROM dts.site;
+    INSERT INTO dts.site (system_identifier, database, site) SELECT p.system_identifier, p.database, p.site FROM dts._place() p;
+    PERFORM dts._audit(caller, 'adopt', current_database(), before, (SELECT to_jsonb(s) FROM dts.site s)), dts._changed('adopt', 0);
+END $$;
+COMMENT ON FUNCTION dts._adopt(oid) IS 'dts.adopt, as the owner of the extension.';
+CREATE FUNCTION dts.adopt() RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'dts_as_owner';
+COMMENT ON FUNCTION dts.adopt() IS 'Accepts that this database runs tasks here, after a restore, a clone or pg_upgrade. Make sure that the original does not run any more. For administrators.';
+
+CREATE FUNCTION dts.version() RETURNS text LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'dts_version';
+COMMENT ON FUNCTION dts.version() IS 'The version of the library that the server has loaded.';

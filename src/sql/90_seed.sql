@@ -1,0 +1,17 @@
+-- What pg_dump keeps beside the definition of the extension, the default queue, and the word to the launcher.
+SELECT pg_catalog.pg_extension_config_dump('dts.site', '');
+SELECT pg_catalog.pg_extension_config_dump('dts.queue', 'WHERE id <> 1');
+SELECT pg_catalog.pg_extension_config_dump('dts.queue_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('dts.lane', '');
+SELECT pg_catalog.pg_extension_config_dump('dts.lane_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('dts.handler', '');
+SELECT pg_catalog.pg_extension_config_dump('dts.handler_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('dts.task', '');
+SELECT pg_catalog.pg_extension_config_dump('dts.task_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('dts.dead_letter', '');
+SELECT pg_catalog.pg_extension_config_dump('dts.key', '');
+SELECT pg_catalog.pg_extension_config_dump('dts.request', '');
+SELECT pg_catalog.pg_extension_config_dump('dts.audit_entry', '');
+
+INSERT INTO dts.queue (name, description) VALUES ('default', 'Tasks submitted without a queue.');
+SELECT dts._changed('install', 0);

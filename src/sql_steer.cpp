@@ -1,0 +1,373 @@
+// Cancel, reschedule, reprioritise, retry, redrive, wait. The order of steps is fixed in docs/architecture.md, "Steering": no call
+// waits for a row lock or for a task's length, and what dts.cancel answers is true.
+#include "pg/as_owner.hpp"
+#include "pg/guard.hpp"
+#include "settings.hpp"
+#include "steer.hpp"
+#include "store/runs.hpp"
+#include "store/slots.hpp"
+
+namespace dts {
+
+namespace {
+
+using core::State;
+using store::Lane;
+using store::LaneInfo;
+using store::Outcome;
+using store::Task;
+using store::TaskTable;
+
+[[noreturn]] void no_task(int64 id) {
+  ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("task %lld does not exist", static_cast<long long>(id)),
+                  errhint("It may have been removed by the retention of its queue, or belong to another role.")));
+}
+
+int64 task_arg(FunctionCallInfo fcinfo) {
+  if (PG_ARGISNULL(0)) ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("argument \"task\" must not be null")));
+  return PG_GETARG_INT64(0);
+}
+
+/// Raises 42704 for a task of somebody else: whether it exists is not the caller's business.
+LaneInfo check_mine(const Task& t, const Lane** lane = nullptr) {
+  const Lane* const l = store::lane_by_id(t.lane);
+  if (l == nullptr || !store::role_may(GetUserId(), l->info.owner)) no_task(t.id);
+  if (lane != nullptr) *lane = l;
+  return l->info;
+}
+
+pg::Statement final_run{
+    "SELECT r.outcome, l.owner::oid FROM dts.run r JOIN dts.lane l ON l.id = r.lane WHERE r.task = $1 AND r.outcome <> 20 ORDER BY r.ended_at DESC LIMIT 1",
+    1,
+    {INT8OID}};
+pg::Statement dead{"SELECT 11::int2, l.owner::oid FROM dts.dead_letter d JOIN dts.lane l ON l.id = d.lane WHERE d.id = $1", 1, {INT8OID}};
+
+/// State in which a task ended, from history; false if nothing is known, or it is not the caller's.
+bool ended_state(int64 id, State* out) {
+  const Datum values[] = {Int64GetDatum(id)};
+  bool found = false;
+  Oid owner = InvalidOid;
+  const pg::AsOwner as(store::catalog().owner);
+  SPI_connect();
+  for (pg::Statement* s : {&dead, &final_run}) {
+    if (found || s->run(values, nullptr, true) == 0) continue;
+    bool null = false;
+    *out = static_cast<State>(DatumGetInt16(pg::column(0, 1, &null)));
+    owner = DatumGetObjectId(pg::column(0, 2, &null));
+    found = true;
+  }
+  SPI_finish();
+  as.end();
+  return found && (store::role_may(GetUserId(), owner) || store::is_monitor(GetUserId()));
+}
+
+const char* ended_name(int64 id) {
+  State s{};
+  if (!ended_state(id, &s)) no_task(id);
+  // What we answer must outlive a crash: the end that we read may have been committed asynchronously.
+  if (!RecoveryInProgress()) XLogFlush(GetXLogInsertRecPtr());
+  return core::name(s);
+}
+
+pg::Statement audit_entry{"INSERT INTO dts.audit_entry (who, action, object, before, after) VALUES ($1, $2, $3, NULL, $4::jsonb)",
+                          4,
+                          {OIDOID, TEXTOID, TEXTOID, TEXTOID}};
+
+void audit(const char* action, int64 task, const char* after) {
+  const Datum values[] = {ObjectIdGetDatum(GetUserId()), CStringGetTextDatum(action), CStringGetTextDatum(psprintf("task %lld", static_cast<long long>(task))),
+                          after == nullptr ? Datum{0} : CStringGetTextDatum(after)};
+  const char nulls[] = {' ', ' ', ' ', after == nullptr ? 'n' : ' ', '\0'};
+  const pg::AsOwner as(store::catalog().owner);
+  SPI_connect();
+  audit_entry.run(values, nulls);
+  SPI_finish();
+  as.end();
+}
+
+pg::Statement request{"INSERT INTO dts.request (task, kind, run_at, priority, by_role) VALUES ($1, $2, $3, $4, $5)",
+                      5,
+                      {INT8OID, TEXTOID, TIMESTAMPTZOID, INT4OID, OIDOID}};
+
+/// Notes on file what was asked for a held task; the scheduler hears of it at commit.
+void post_request(int64 task, const char* kind, const TimestampTz* run_at, const int* priority) {
+  const Datum values[] = {Int64GetDatum(task), CStringGetTextDatum(kind), run_at == nullptr ? Datum{0} : TimestampTzGetDatum(*run_at),
+                          priority == nullptr ? Datum{0} : Int32GetDatum(*priority), ObjectIdGetDatum(GetUserId())};
+  const char nulls[] = {' ', ' ', run_at == nullptr ? 'n' : ' ', priority == nullptr ? 'n' : ' ', ' ', '\0'};
+  const pg::AsOwner as(store::catalog().owner);
+  SPI_connect();
+  request.run(values, nulls);
+  SPI_finish();
+  as.end();
+  store::touch_events(store::kRequests);
+}
+
+/// Ends a task that nobody holds.
+void cancel_locked(TaskTable& table, const Task& t, const LaneInfo& lane) {
+  Outcome o;
+  o.state = State::Cancelled;
+  o.ended_at = GetCurrentTimestamp();
+  if (t.state == State::Leased) {
+    o.error = store::error_json(ERRCODE_QUERY_CANCELED, "cancelled while it ran outside a transaction", "It may have had its effect, in part or whole.");
+    (void)store::slots_interrupt(MyDatabaseId, t.id);
+  }
+  store::end_task(table, t, lane, o);
+}
+
+const char* cancel(int64 id) {
+  TaskTable table = TaskTable::open();
+  Task t;
+  TaskTable::Found found = table.lock(id, &t);
+  if (found == TaskTable::Found::Missing) {
+    table.close();
+    return ended_name(id);
+  }
+  const LaneInfo lane = check_mine(t);
+  audit("cancel", id, nullptr);
+  if (found == TaskTable::Found::Busy && store::shared != nullptr) {
+    // The post comes before the scan: who starts it after the post sees the board, who started before is found by the scan.
+    post_request(id, "cancel", nullptr, nullptr);
+    if (!store::board_add(MyDatabaseId, id))
+      ereport(ERROR, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED), errmsg("too many requests to cancel stand at once"), errhint("Try again later.")));
+  }
+  bool alive = false;
+  const TimestampTz until = GetCurrentTimestamp() + settings::steer_wait_ms * 1000LL;
+  for (long nap = 1; found == TaskTable::Found::Busy; nap = Min(nap * 2, 50L)) {
+    const store::Seen seen = store::shared == nullptr ? store::Seen::Nowhere : store::slots_interrupt(MyDatabaseId, id);
+    alive |= seen == store::Seen::Running || seen == store::Seen::Held;
+    const long left = static_cast<long>((until - GetCurrentTimestamp()) / 1000);
+    if (left <= 0) break;
+    (void)WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, Min(nap, left), PG_WAIT_EXTENSION);
+    ResetLatch(MyLatch);
+    CHECK_FOR_INTERRUPTS();
+    found = table.lock(id, &t);
+  }
+  const char* answer = alive ? "cancelling" : "finishing";
+  if (found == TaskTable::Found::Locked) {
+    cancel_locked(table, t, lane);
+    answer = "cancelled";
+  } else if (found == TaskTable::Found::Missing) {
+    State s{};
+    answer = ended_state(id, &s) ? core::name(s) : alive ? "cancelled" : "finishing";
+    if (!RecoveryInProgress()) XLogFlush(GetXLogInsertRecPtr());
+  }
+  table.close();
+  return answer;
+}
+
+/// Changes a waiting task; a held one gets a note.
+const char* steer(int64 id, const char* action, const TimestampTz* run_at, const int* priority) {
+  TaskTable table = TaskTable::open();
+  Task t;
+  const TaskTable::Found found = table.lock(id, &t);
+  if (found == TaskTable::Found::Missing) {
+    table.close();
+    return ended_name(id);
+  }
+  const Lane* lane = nullptr;
+  const LaneInfo from = check_mine(t, &lane);
+  audit(action, id, run_at != nullptr ? psprintf("{\"run_at\": \"%s\"}", timestamptz_to_str(*run_at)) : psprintf("{\"priority\": %d}", *priority));
+  const char* answer = "noted";
+  if (found == TaskTable::Found::Locked && t.state != State::Leased) {
+    Task now = t;
+    const LaneInfo to = priority == nullptr ? from : store::lane_with_priority(*lane, *priority);
+    now.lane = to.lane;
+    if (run_at != nullptr) now.run_at = *run_at;
+    table.update(t, now, from, to);
+    answer = "changed";
+  } else {
+    post_request(id, run_at != nullptr ? "reschedule" : "priority", run_at, priority);
+  }
+  table.close();
+  return answer;
+}
+
+pg::Statement take_letter{"DELETE FROM dts.dead_letter WHERE id = $1 RETURNING lane, submitted_at, timeout_ms, handler, flags, kind, max_attempts, sql, args, extra", 1, {INT8OID}};
+pg::Statement letter_owner{"SELECT l.owner::oid FROM dts.dead_letter d JOIN dts.lane l ON l.id = d.lane WHERE d.id = $1 FOR UPDATE OF d SKIP LOCKED", 1, {INT8OID}};
+pg::Statement key_again{"UPDATE dts.key SET free_at = NULL WHERE task = $1", 1, {INT8OID}};
+
+/// Whether there is a dead letter of the caller's that nobody else is redriving.
+bool mine_to_redrive(int64 id) {
+  const Datum values[] = {Int64GetDatum(id)};
+  Oid owner = InvalidOid;
+  const pg::AsOwner as(store::catalog().owner);
+  SPI_connect();
+  bool null = false;
+  if (letter_owner.run(values, nullptr, true) == 1) owner = DatumGetObjectId(pg::column(0, 1, &null));
+  SPI_finish();
+  as.end();
+  if (OidIsValid(owner) && !store::role_may(GetUserId(), owner)) no_task(id);
+  return OidIsValid(owner);
+}
+
+bool redrive(int64 id) {
+  if (!mine_to_redrive(id)) return false;
+  Task t;
+  MemoryContext const memory = CurrentMemoryContext;
+  const Datum values[] = {Int64GetDatum(id)};
+  {
+    const pg::AsOwner as(store::catalog().owner);
+    SPI_connect();
+    if (take_letter.run(values) != 1) {
+      SPI_finish();
+      as.end();
+      return false;
+    }
+    bool null = false;
+    t.id = id;
+    t.lane = DatumGetInt32(pg::column(0, 1, &null));
+    t.submitted_at = DatumGetTimestampTz(pg::column(0, 2, &null));
+    t.timeout_ms = DatumGetInt32(pg::column(0, 3, &null));
+    t.handler = DatumGetInt32(pg::column(0, 4, &null));
+    t.flags = DatumGetInt32(pg::column(0, 5, &null)) & ~core::kSuspect;
+    t.kind = static_cast<core::Kind>(DatumGetInt16(pg::column(0, 6, &null)));
+    t.max_attempts = DatumGetInt16(pg::column(0, 7, &null));
+    Datum d = pg::column_copy(memory, 0, 8, &null);
+    t.sql = null ? nullptr : DatumGetTextPP(d);
+    d = pg::column_copy(memory, 0, 9, &null);
+    t.args = null ? nullptr : DatumGetJsonbP(d);
+    d = pg::column_copy(memory, 0, 10, &null);
+    t.extra = null ? nullptr : DatumGetJsonbP(d);
+    key_again.run(values);
+    SPI_finish();
+    as.end();
+  }
+  t.run_at = GetCurrentTimestamp();
+  const Lane* const lane = store::lane_by_id(t.lane);
+  if (lane == nullptr) no_task(id);
+  const LaneInfo info = lane->info;
+  TaskTable table = TaskTable::open();
+  table.insert(t, info);
+  table.close();
+  audit("redrive", id, nullptr);
+  return true;
+}
+
+}  // namespace
+
+State state_of(int64 id) {
+  TaskTable table = TaskTable::open();
+  Task t;
+  const bool found = table.read(id, &t);
+  table.close();
+  if (found) {
+    const Lane* const l = store::lane_by_id(t.lane);
+    if (l == nullptr || !(store::role_may(GetUserId(), l->info.owner) || store::is_monitor(GetUserId()))) no_task(id);
+    return t.state;
+  }
+  State s{};
+  if (!ended_state(id, &s)) no_task(id);
+  return s;
+}
+
+namespace {
+
+Datum answer(const char* s) { return CStringGetTextDatum(s); }
+
+}  // namespace
+
+}  // namespace dts
+
+using namespace dts;
+
+DTS_FUNCTION(dts_cancel) { return answer(cancel(task_arg(fcinfo))); }
+
+DTS_FUNCTION(dts_reschedule) {
+  const int64 id = task_arg(fcinfo);
+  if (!PG_ARGISNULL(1) && !PG_ARGISNULL(2))
+    ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("argument \"delay\" cannot be given together with \"run_at\""), errhint("Give one of the two.")));
+  TimestampTz at = GetCurrentTimestamp();
+  if (!PG_ARGISNULL(1)) at = PG_GETARG_TIMESTAMPTZ(1);
+  if (!PG_ARGISNULL(2)) {
+    const Interval* const d = PG_GETARG_INTERVAL_P(2);
+    if (d->time < 0 || d->day < 0 || d->month < 0 || d->month > 1200)
+      ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("argument \"delay\" must be between 0 and 100 years")));
+    at = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval, TimestampTzGetDatum(at), PG_GETARG_DATUM(2)));
+  }
+  if (TIMESTAMP_NOT_FINITE(at)) ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("argument \"run_at\" must be finite")));
+  if (at > GetCurrentTimestamp() + 100LL * 366 * USECS_PER_DAY)
+    ereport(ERROR, (errcode(ERRCODE_DATETIME_FIELD_OVERFLOW), errmsg("argument \"run_at\" is more than 100 years ahead")));
+  // A due time in the past is now: an old key would be looked for among the dead entries of the index.
+  at = Max(at, GetCurrentTimestamp());
+  return answer(steer(id, "reschedule", &at, nullptr));
+}
+
+DTS_FUNCTION(dts_set_priority) {
+  const int64 id = task_arg(fcinfo);
+  if (PG_ARGISNULL(1)) ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("argument \"priority\" must not be null")));
+  const int priority = PG_GETARG_INT32(1);
+  if (priority < 0 || priority > 9)
+    ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("argument \"priority\" must be between 0 and 9"), errdetail("Got %d.", priority)));
+  return answer(steer(id, "set_priority", nullptr, &priority));
+}
+
+DTS_FUNCTION(dts_retry) {
+  const int64 id = task_arg(fcinfo);
+  if (redrive(id)) return answer("redriven");
+  TaskTable table = TaskTable::open();
+  Task t;
+  const TaskTable::Found found = table.lock(id, &t);
+  const char* result = "running";
+  if (found == TaskTable::Found::Missing) {
+    result = ended_name(id);
+  } else {
+    const LaneInfo lane = check_mine(t);
+    if (found == TaskTable::Found::Locked && t.state == State::Ready) {
+      Task now = t;
+      now.run_at = Min(t.run_at, GetCurrentTimestamp()) == t.run_at ? t.run_at : GetCurrentTimestamp();
+      if (now.run_at == t.run_at)
+        table.keep(t, lane);
+      else
+        table.update(t, now, lane, lane);
+      audit("retry", id, nullptr);
+      result = "changed";
+    } else if (found == TaskTable::Found::Locked) {
+      result = core::name(t.state);
+    }
+  }
+  table.close();
+  return answer(result);
+}
+
+DTS_FUNCTION(dts_redrive) {
+  const int64 id = task_arg(fcinfo);
+  return answer(redrive(id) ? "redriven" : core::name(state_of(id)));
+}
+
+DTS_FUNCTION(dts_redrive_queue) {
+  if (PG_ARGISNULL(0)) ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("argument \"queue\" must not be null")));
+  const int max = PG_ARGISNULL(1) ? 1000 : PG_GETARG_INT32(1);
+  if (max < 1) ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("argument \"max_tasks\" must be positive"), errdetail("Got %d.", max)));
+  const char* const name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+  const store::Queue* const q = store::queue_by_name(name);
+  if (q == nullptr)
+    ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("queue \"%s\" does not exist", name), errhint("See dts.queues.")));
+  static pg::Statement letters{"SELECT d.id, l.owner::oid FROM dts.lane l JOIN dts.dead_letter d ON d.lane = l.id WHERE l.queue = $1 ORDER BY d.failed_at, d.id", 1, {INT4OID}};
+  const Datum values[] = {Int32GetDatum(q->id)};
+  MemoryContext const memory = CurrentMemoryContext;
+  const pg::AsOwner as(store::catalog().owner);
+  SPI_connect();
+  const uint64 n = letters.run(values);
+  auto* const ids = static_cast<int64*>(MemoryContextAllocHuge(memory, sizeof(int64) * (n + 1)));
+  auto* const owners = static_cast<Oid*>(MemoryContextAllocHuge(memory, sizeof(Oid) * (n + 1)));
+  for (uint64 i = 0; i < n; i++) {
+    bool null = false;
+    ids[i] = DatumGetInt64(pg::column(i, 1, &null));
+    owners[i] = DatumGetObjectId(pg::column(i, 2, &null));
+  }
+  SPI_finish();
+  as.end();
+  int64 redriven = 0;
+  for (uint64 i = 0; i < n && redriven < max; i++) {
+    if (store::role_may(GetUserId(), owners[i]) && redrive(ids[i])) redriven++;
+    CHECK_FOR_INTERRUPTS();
+  }
+  PG_RETURN_INT64(redriven);
+}
+
+DTS_FUNCTION(dts_state_code) { PG_RETURN_INT16(static_cast<int16>(state_of(PG_GETARG_INT64(0)))); }
+
+DTS_FUNCTION(dts_caller_may) { PG_RETURN_BOOL(store::role_may(GetUserId(), PG_GETARG_OID(0))); }
+
+DTS_FUNCTION(dts_caller_sees) { PG_RETURN_BOOL(store::role_may(GetUserId(), PG_GETARG_OID(0)) || store::is_monitor(GetUserId())); }
+
+DTS_FUNCTION(dts_role_may) { PG_RETURN_BOOL(store::role_may(PG_GETARG_OID(0), PG_GETARG_OID(1))); }

@@ -1,0 +1,212 @@
+// The submit family. Everything is checked here, in the caller's transaction, before a row is written.
+#include "submit.hpp"
+
+#include "pg/as_owner.hpp"
+#include "pg/guard.hpp"
+
+namespace dts {
+
+namespace {
+
+using store::Task;
+using store::TaskTable;
+
+const char* text_arg(FunctionCallInfo fcinfo, int i) { return PG_ARGISNULL(i) ? nullptr : text_to_cstring(PG_GETARG_TEXT_PP(i)); }
+
+/// Options of the set-returning forms, from argument `i` on; the single form has key, on_conflict and key_ttl in the middle.
+Options read_options(FunctionCallInfo fcinfo, int i, bool with_key) {
+  Options o;
+  o.queue = text_arg(fcinfo, i++);
+  if (!PG_ARGISNULL(i)) o.priority = {true, PG_GETARG_INT32(i)};
+  i++;
+  if (!PG_ARGISNULL(i)) o.run_at = {true, PG_GETARG_TIMESTAMPTZ(i)};
+  i++;
+  o.delay = PG_ARGISNULL(i) ? nullptr : PG_GETARG_INTERVAL_P(i);
+  i++;
+  if (!PG_ARGISNULL(i)) o.max_attempts = {true, PG_GETARG_INT32(i)};
+  i++;
+  o.retry = PG_ARGISNULL(i) ? nullptr : PG_GETARG_JSONB_P(i);
+  i++;
+  o.timeout = PG_ARGISNULL(i) ? nullptr : PG_GETARG_INTERVAL_P(i);
+  i++;
+  if (!PG_ARGISNULL(i)) o.expires = {true, PG_GETARG_TIMESTAMPTZ(i)};
+  i++;
+  if (with_key) {
+    o.key = text_arg(fcinfo, i++);
+    o.on_conflict = text_arg(fcinfo, i++);
+    o.key_ttl = PG_ARGISNULL(i) ? nullptr : PG_GETARG_INTERVAL_P(i);
+    i++;
+  }
+  if (!PG_ARGISNULL(i)) o.transactional = {true, PG_GETARG_BOOL(i)};
+  i++;
+  if (!PG_ARGISNULL(i)) o.capture = {true, PG_GETARG_BOOL(i)};
+  i++;
+  o.labels = PG_ARGISNULL(i) ? nullptr : PG_GETARG_JSONB_P(i);
+  i++;
+  o.tenant = text_arg(fcinfo, i++);
+  o.owner = text_arg(fcinfo, i++);
+  return o;
+}
+
+int64 submit_one(Prepared& p, const Options& o) {
+  TaskTable table = TaskTable::open();
+  int64 id = 0;
+  if (o.key != nullptr) {
+    id = submit_with_key(table, p, o);
+  } else {
+    id = p.task.id = store::next_task_id();
+    table.insert(p.task, p.lane);
+  }
+  table.close();
+  return id;
+}
+
+Datum array_element_error(const char* argument) {
+  ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("argument \"%s\" must not contain null", argument)));
+  return Datum{0};
+}
+
+/// Elements of an array argument; refuses NULL, more dimensions and NULL elements.
+Datum* elements(FunctionCallInfo fcinfo, int i, const char* name, Oid type, int* n) {
+  if (PG_ARGISNULL(i)) ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("argument \"%s\" must not be null", name)));
+  ArrayType* const array = PG_GETARG_ARRAYTYPE_P(i);
+  if (ARR_NDIM(array) > 1) ereport(ERROR, (errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR), errmsg("argument \"%s\" must be a one-dimensional array", name)));
+  Datum* values = nullptr;
+  bool* nulls = nullptr;
+  deconstruct_array(array, type, -1, false, TYPALIGN_INT, &values, &nulls, n);
+  for (int k = 0; k < *n; k++)
+    if (nulls[k]) array_element_error(name);
+  return values;
+}
+
+/// Inserts n tasks that differ in one payload each, and gives their ids as the result set.
+class Many {
+ public:
+  Many(FunctionCallInfo fcinfo, const Prepared& first) : prepared_(first), table_(TaskTable::open()) {
+    InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
+    info_ = reinterpret_cast<ReturnSetInfo*>(fcinfo->resultinfo);
+  }
+  Task& task() { return prepared_.task; }
+  void add() {
+    Task& t = prepared_.task;
+    t.id = store::next_task_id();
+    table_.insert_untold(t);
+    if (n_ == 0) lowest_ = t.id;
+    highest_ = t.id;
+    n_++;
+    Datum value = Int64GetDatum(t.id);
+    bool null = false;
+    tuplestore_putvalues(info_->setResult, info_->setDesc, &value, &null);
+    if (n_ % 1024 == 0) CHECK_FOR_INTERRUPTS();
+  }
+  void finish() {
+    if (n_ > 0) store::touch_inserted_many(prepared_.lane, {prepared_.task.run_at, lowest_}, {prepared_.task.run_at, highest_}, n_);
+    table_.close();
+  }
+
+ private:
+  Prepared prepared_;
+  TaskTable table_;
+  ReturnSetInfo* info_ = nullptr;
+  int n_ = 0;
+  int64 lowest_ = 0, highest_ = 0;
+};
+
+}  // namespace
+
+}  // namespace dts
+
+using namespace dts;
+
+DTS_FUNCTION(dts_submit) {
+  const Options o = read_options(fcinfo, 2, true);
+  Jsonb* const args = PG_ARGISNULL(1) ? nullptr : PG_GETARG_JSONB_P(1);
+  Prepared p = prepare_sql(text_arg(fcinfo, 0), o);
+  check_args(p, args);
+  p.task.args = args;
+  PG_RETURN_INT64(submit_one(p, o));
+}
+
+DTS_FUNCTION(dts_submit_handler) {
+  const Options o = read_options(fcinfo, 2, true);
+  Prepared p = prepare_handler(text_arg(fcinfo, 0), o);
+  p.task.args = PG_ARGISNULL(1) ? nullptr : PG_GETARG_JSONB_P(1);
+  check_payload_size(p.task.args, "payload");
+  PG_RETURN_INT64(submit_one(p, o));
+}
+
+DTS_FUNCTION(dts_submit_many_args) {
+  const Options o = read_options(fcinfo, 2, false);
+  int n = 0;
+  Datum* const args = elements(fcinfo, 1, "args", JSONBOID, &n);
+  Prepared p = prepare_sql(text_arg(fcinfo, 0), o);
+  Many many(fcinfo, p);
+  for (int i = 0; i < n; i++) {
+    Jsonb* const a = DatumGetJsonbP(args[i]);
+    // The first is analysed against the SQL; all are counted. One that does not fit otherwise fails when it runs.
+    check_args(p, a, i == 0);
+    many.task().args = a;
+    many.add();
+  }
+  many.finish();
+  return Datum{0};
+}
+
+DTS_FUNCTION(dts_submit_many_sqls) {
+  const Options o = read_options(fcinfo, 1, false);
+  int n = 0;
+  Datum* const sqls = elements(fcinfo, 0, "sqls", TEXTOID, &n);
+  if (n == 0) {
+    InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
+    return Datum{0};
+  }
+  Prepared p = prepare_sql(text_to_cstring(DatumGetTextPP(sqls[0])), o);
+  Many many(fcinfo, p);
+  MemoryContext const scratch = AllocSetContextCreate(CurrentMemoryContext, "dts submit", ALLOCSET_DEFAULT_SIZES);
+  for (int i = 0; i < n; i++) {
+    MemoryContext const old = MemoryContextSwitchTo(scratch);
+    text* const sql = DatumGetTextPP(sqls[i]);
+    check_sql(text_to_cstring(sql), p.task.transactional(), 0, false);
+    many.task().sql = sql;
+    many.add();
+    MemoryContextSwitchTo(old);
+    MemoryContextReset(scratch);
+  }
+  many.finish();
+  return Datum{0};
+}
+
+DTS_FUNCTION(dts_submit_handler_many) {
+  const Options o = read_options(fcinfo, 2, false);
+  int n = 0;
+  Datum* const payloads = elements(fcinfo, 1, "payloads", JSONBOID, &n);
+  Prepared p = prepare_handler(text_arg(fcinfo, 0), o);
+  Many many(fcinfo, p);
+  for (int i = 0; i < n; i++) {
+    Jsonb* const a = DatumGetJsonbP(payloads[i]);
+    check_payload_size(a, "payloads");
+    many.task().args = a;
+    many.add();
+  }
+  many.finish();
+  return Datum{0};
+}
+
+DTS_FUNCTION(dts_submit_many_json) {
+  Jsonb* const tasks = PG_GETARG_JSONB_P(0);
+  if (!JB_ROOT_IS_ARRAY(tasks) || JB_ROOT_IS_SCALAR(tasks))
+    ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("argument \"tasks\" must be a JSON array of objects")));
+  InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
+  auto* const info = reinterpret_cast<ReturnSetInfo*>(fcinfo->resultinfo);
+  const uint32 n = JB_ROOT_COUNT(tasks);
+  for (uint32 i = 0; i < n; i++) {
+    const JsonbValue* const v = getIthJsonbValueFromContainer(&tasks->root, i);
+    Options o;
+    Prepared p = prepare_json(*v, static_cast<int>(i), &o);
+    Datum id = Int64GetDatum(submit_one(p, o));
+    bool null = false;
+    tuplestore_putvalues(info->setResult, info->setDesc, &id, &null);
+    CHECK_FOR_INTERRUPTS();
+  }
+  return Datum{0};
+}

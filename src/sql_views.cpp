@@ -1,0 +1,195 @@
+// What the views read from shared memory. Everything is copied under the lock and returned afterwards.
+#include "pg/guard.hpp"
+#include "settings.hpp"
+#include "store/definitions.hpp"
+#include "store/slots.hpp"
+
+extern "C" {
+#include "catalog/pg_control.h"
+}
+
+namespace dts {
+
+namespace {
+
+ReturnSetInfo* begin_rows(FunctionCallInfo fcinfo) {
+  InitMaterializedSRF(fcinfo, 0);
+  return reinterpret_cast<ReturnSetInfo*>(fcinfo->resultinfo);
+}
+
+void put(ReturnSetInfo* info, Datum* values, bool* nulls) { tuplestore_putvalues(info->setResult, info->setDesc, values, nulls); }
+
+Datum instant(TimestampTz t, bool* null) {
+  *null = t == 0;
+  return TimestampTzGetDatum(t);
+}
+
+void put_process(ReturnSetInfo* info, int slot, const char* kind, Oid db, Oid owner, int pid, TimestampTz since, const store::ExecutorSlot* s) {
+  Datum v[12];
+  bool n[12] = {};
+  v[0] = Int32GetDatum(slot);
+  v[1] = CStringGetTextDatum(kind);
+  v[2] = ObjectIdGetDatum(db);
+  v[3] = ObjectIdGetDatum(owner);
+  v[4] = Int32GetDatum(pid);
+  v[5] = instant(since, &n[5]);
+  int64 current = 0;
+  bool idle = false;
+  if (s != nullptr) {
+    current = static_cast<int64>(pg_atomic_read_u64(const_cast<pg_atomic_uint64*>(&s->current)));
+    idle = (store::pools[s->pool].idle[slot / 64] >> (slot % 64) & 1) != 0;
+  }
+  v[6] = Int64GetDatum(current);
+  n[6] = current == 0;
+  v[7] = Int32GetDatum(s == nullptr ? 0 : s->n);
+  v[8] = instant(s == nullptr || current == 0 ? 0 : s->task_since, &n[8]);
+  v[9] = Int64GetDatum(s == nullptr ? 0 : static_cast<int64>(pg_atomic_read_u64(const_cast<pg_atomic_uint64*>(&s->tasks_run))));
+  v[10] = BoolGetDatum(idle);
+  n[11] = true;
+  v[11] = Datum{0};
+  put(info, v, n);
+}
+
+Datum histogram(pg_atomic_uint64* buckets) {
+  Datum values[core::kBuckets];
+  for (int i = 0; i < core::kBuckets; i++) values[i] = Int64GetDatum(static_cast<int64>(pg_atomic_read_u64(&buckets[i])));
+  return PointerGetDatum(construct_array(values, core::kBuckets, INT8OID, 8, true, TYPALIGN_DOUBLE));
+}
+
+Datum count(pg_atomic_uint64& a) { return Int64GetDatum(static_cast<int64>(pg_atomic_read_u64(&a))); }
+
+}  // namespace
+
+}  // namespace dts
+
+using namespace dts;
+
+DTS_FUNCTION(dts_slots) {
+  ReturnSetInfo* const info = begin_rows(fcinfo);
+  if (store::shared == nullptr) return Datum{0};
+  if (store::shared->launcher_pid != 0) put_process(info, -1, "launcher", InvalidOid, InvalidOid, store::shared->launcher_pid, 0, nullptr);
+  for (int i = 0; i < settings::max_databases; i++) {
+    const store::DatabaseSlot& d = store::databases[i];
+    if (d.used && d.pid != 0) put_process(info, -1, "scheduler", d.db, InvalidOid, d.pid, d.since, nullptr);
+  }
+  for (int k = 0; k < store::kMaxSlots; k++) {
+    const store::ExecutorSlot& s = store::slots[k];
+    if (s.kind == store::ExecutorSlot::Kind::Live && s.pid != 0) put_process(info, k, "executor", s.db, s.owner, s.pid, s.since, &s);
+  }
+  return Datum{0};
+}
+
+DTS_FUNCTION(dts_held) {
+  ReturnSetInfo* const info = begin_rows(fcinfo);
+  if (store::shared == nullptr) return Datum{0};
+  for (int k = 0; k < store::kMaxSlots; k++) {
+    store::ExecutorSlot& s = store::slots[k];
+    if (s.kind != store::ExecutorSlot::Kind::Live || s.db != MyDatabaseId || s.n == 0) continue;
+    int64 task[store::kHeldMax];
+    store::Held state[store::kHeldMax];
+    LWLockAcquire(&s.lock, LW_SHARED);
+    const int n = s.pid == 0 ? 0 : s.n;
+    memcpy(task, s.task, sizeof(int64) * n);
+    memcpy(state, s.state, sizeof(store::Held) * n);
+    const int pid = s.pid;
+    const TimestampTz since = s.task_since;
+    LWLockRelease(&s.lock);
+    for (int i = 0; i < n; i++) {
+      Datum v[5];
+      bool nulls[5] = {};
+      v[0] = Int32GetDatum(pid);
+      v[1] = Int64GetDatum(task[i]);
+      v[2] = CStringGetTextDatum(state[i] == store::Held::Running ? "running" : state[i] == store::Held::Closed ? "closed" : "held");
+      v[3] = instant(state[i] == store::Held::Claimed ? 0 : since, &nulls[3]);
+      v[4] = Int32GetDatum(i);
+      put(info, v, nulls);
+    }
+  }
+  return Datum{0};
+}
+
+DTS_FUNCTION(dts_queue_stats) {
+  ReturnSetInfo* const info = begin_rows(fcinfo);
+  if (store::shared == nullptr) return Datum{0};
+  for (int i = 0; i < settings::max_queues; i++) {
+    store::QueueSlot& q = store::queues[i];
+    if (!q.used || q.db != MyDatabaseId) continue;
+    Datum v[14];
+    bool nulls[14] = {};
+    v[0] = Int32GetDatum(q.queue);
+    v[1] = count(q.submitted);
+    v[2] = count(q.succeeded);
+    v[3] = count(q.failed);
+    v[4] = count(q.retried);
+    v[5] = count(q.expired);
+    v[6] = count(q.cancelled);
+    v[7] = count(q.started);
+    v[8] = count(q.run_us);
+    v[9] = count(q.wait_us);
+    char last[sizeof(q.last_error)];
+    LWLockAcquire(&q.error_lock, LW_SHARED);
+    strlcpy(last, q.last_error, sizeof(last));
+    const TimestampTz at = q.last_error_at;
+    LWLockRelease(&q.error_lock);
+    v[10] = CStringGetTextDatum(last);
+    nulls[10] = last[0] == '\0';
+    v[11] = instant(at, &nulls[11]);
+    v[12] = histogram(q.run_histogram);
+    v[13] = histogram(q.wait_histogram);
+    put(info, v, nulls);
+  }
+  return Datum{0};
+}
+
+DTS_FUNCTION(dts_database_stats) {
+  ReturnSetInfo* const info = begin_rows(fcinfo);
+  store::DatabaseSlot* const d = store::shared == nullptr ? nullptr : store::database_slot(MyDatabaseId, false);
+  if (d == nullptr) return Datum{0};
+  uint64 merges = 0;
+  int lanes_used = 0, executors = 0;
+  for (int i = 0; i < store::shared->lane_count; i++) {
+    if (!store::lanes[i].used || store::lanes[i].db != MyDatabaseId) continue;
+    lanes_used++;
+    merges += store::lanes[i].merges;
+  }
+  for (int k = 0; k < store::kMaxSlots; k++) executors += store::slots[k].kind == store::ExecutorSlot::Kind::Live && store::slots[k].db == MyDatabaseId;
+  const struct {
+    const char* name;
+    double value;
+  } rows[] = {
+      {"running", d->gate ? 1.0 : 0.0},
+      {"executors", static_cast<double>(executors)},
+      {"executors_cluster", static_cast<double>(pg_atomic_read_u32(&store::shared->executors))},
+      {"executors_started_total", static_cast<double>(pg_atomic_read_u64(&d->started))},
+      {"pools_wanting", static_cast<double>(pg_atomic_read_u32(&store::shared->wanting))},
+      {"lanes", static_cast<double>(lanes_used)},
+      {"lane_merges_total", static_cast<double>(merges)},
+      {"scheduler_wakeups_total", static_cast<double>(pg_atomic_read_u64(&d->wakeups))},
+      {"sweeps_total", static_cast<double>(pg_atomic_read_u64(&d->sweeps))},
+      {"swept_tasks_total", static_cast<double>(pg_atomic_read_u64(&d->swept))},
+      {"crash_suspects_total", static_cast<double>(pg_atomic_read_u64(&d->suspects))},
+      {"cancel_requests", static_cast<double>(pg_atomic_read_u32(&store::shared->board_count))},
+  };
+  for (const auto& r : rows) {
+    Datum v[2] = {CStringGetTextDatum(r.name), Float8GetDatum(r.value)};
+    bool nulls[2] = {};
+    put(info, v, nulls);
+  }
+  return Datum{0};
+}
+
+DTS_FUNCTION(dts_fence) {
+  const char* const why = store::why_closed(MyDatabaseId);
+  if (why == nullptr) PG_RETURN_NULL();
+  PG_RETURN_DATUM(CStringGetTextDatum(why));
+}
+
+DTS_FUNCTION(dts_place) {
+  TupleDesc desc = nullptr;
+  if (get_call_result_type(fcinfo, nullptr, &desc) != TYPEFUNC_COMPOSITE) elog(ERROR, "unexpected result type of dts._place");
+  Datum v[3] = {Int64GetDatum(static_cast<int64>(GetSystemIdentifier())), ObjectIdGetDatum(MyDatabaseId), CStringGetTextDatum(settings::site)};
+  bool nulls[3] = {};
+  return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), v, nulls));
+}
+
+DTS_FUNCTION(dts_version) { PG_RETURN_DATUM(CStringGetTextDatum(DTS_VERSION)); }

@@ -1,0 +1,76 @@
+// What tasks refer to: the extension's own objects, queues, handlers, lanes. Cached in each process until definitions change.
+#pragma once
+
+#include "store/lanes.hpp"
+
+namespace dts::store {
+
+/// Object ids of the extension in this database.
+struct Catalog {
+  Oid schema, task, run, task_sequence;
+  Oid owner;  // of the extension
+};
+
+/// Looks them up; raises 3F000 if the extension is not installed here.
+const Catalog& catalog();
+/// The same without an error: whether the extension is installed here.
+bool installed();
+
+/// Defaults that a task takes when it says nothing. Absent ones are -1 or nullptr.
+struct Defaults {
+  int32 priority = -1, max_attempts = -1;
+  int32 timeout_ms = -1;
+  Interval* expires = nullptr;
+  Jsonb* retry = nullptr;
+};
+
+struct Queue {
+  int32 id;
+  char name[NAMEDATALEN];
+  bool paused, durable, dropped;
+  char history;
+  int32 batch_size;
+  Defaults defaults;
+};
+
+struct Handler {
+  int32 id;
+  char name[NAMEDATALEN];
+  Oid owner;
+  bool shared, transactional, capture;
+  char* sql;
+  char* queue;  // nullptr: the default queue
+  Defaults defaults;
+};
+
+/// By name (not dropped) or by id; nullptr if there is none. Valid until the end of the statement.
+const Queue* queue_by_name(const char* name);
+const Queue* queue_by_id(int32 id);
+const Handler* handler_by_name(const char* name);
+const Handler* handler_by_id(int32 id);
+
+struct Lane {
+  LaneInfo info;
+  char tenant[NAMEDATALEN * 4];
+};
+
+/// The lane of (owner, queue, tenant, priority), made if there is none.
+LaneInfo lane_for(Oid owner, int32 queue, const char* tenant, int priority);
+/// By id; nullptr if there is none.
+const Lane* lane_by_id(int32 id);
+
+/// A lane like this one with another priority.
+LaneInfo lane_with_priority(const Lane& lane, int priority);
+
+/// Whether `role` may see and steer what belongs to `owner`: a member of it, or an administrator.
+bool role_may(Oid role, Oid owner);
+bool is_admin(Oid role);
+bool is_monitor(Oid role);
+
+/// Hooks of the transaction callbacks: what was read inside a transaction that changed definitions must not outlive it.
+void definitions_end(bool committed);
+void definitions_subabort();
+/// Something of this process's cache depends on rows that this transaction wrote.
+void definitions_dirty();
+
+}  // namespace dts::store

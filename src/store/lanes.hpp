@@ -1,0 +1,56 @@
+// Lanes in shared memory: where claimable rows may be, and who is told when there are some (docs/architecture.md, "Claiming").
+// offer, put_back and notify may run in commit callbacks: they neither allocate nor raise.
+#pragma once
+
+#include "store/shared.hpp"
+
+namespace dts::store {
+
+/// What is needed to give a lane a slot.
+struct LaneInfo {
+  int32 lane;
+  Oid owner;
+  int32 queue;
+  int16 priority;
+};
+
+/// Slot of a lane, or -1 (unknown or table full; then the scheduler has been told). A new slot starts with everything in its set.
+int lane_slot(Oid db, const LaneInfo& info);
+
+/// Slot of a lane that has one, or -1.
+int lane_slot_of(Oid db, int32 lane);
+
+/// Adds ranges to a lane's set. A slot that meanwhile serves another lane makes the database's lanes be listed again.
+template <int N>
+void offer(int slot, Oid db, int32 lane, const core::RangeSet<N>& set);
+void offer_ranges(int slot, Oid db, int32 lane, const core::Range* ranges, int n);
+
+/// Removes up to max due ranges; counts a claim in flight if there were any. Pair with claim_done.
+int take(int slot, Oid db, int32 lane, int64 now, int max, core::Range* out);
+void claim_done(int slot);
+
+/// Wakes one idle executor of the lane's owner if the lane is due, or the scheduler if the pool may grow or its clock is late.
+void notify(int slot);
+/// The same for all lanes of a pool, and for all of a database.
+void notify_pool(int pool);
+void notify_database(Oid db);
+
+/// The lane that an executor of this pool should take from next, or -1: due, not paused, highest priority first, then oldest.
+int choose_lane(int pool, int64 now);
+
+/// Lowest due time in the future over the lanes of a database, kMax if there is none.
+int64 next_due(Oid db, int64 now);
+
+/// Marks the whole of each lane of a database as to be looked at.
+void rescan_database(Oid db);
+/// Frees every slot of a database that is gone.
+void forget_database(Oid db);
+
+/// Keeps a lane from being claimed for a while, longer each time; a success ends it.
+void back_off(int slot);
+void back_on(int slot);
+
+/// Pool of (database, owner), made if needed; -1 if the table is full. Needs the directory lock.
+int pool_of(Oid db, Oid owner, bool make);
+
+}  // namespace dts::store

@@ -1,0 +1,185 @@
+#include "store/shared.hpp"
+
+#include "settings.hpp"
+#include "store/journal.hpp"
+
+namespace dts::store {
+
+Shared* shared = nullptr;
+QueueSlot* queues = nullptr;
+LaneSlot* lanes = nullptr;
+PoolSlot* pools = nullptr;
+ExecutorSlot* slots = nullptr;
+DatabaseSlot* databases = nullptr;
+HTAB* lane_table = nullptr;
+HTAB* board = nullptr;
+
+namespace {
+
+constexpr const char* kTranche = "dts";
+
+int board_limit() { return 64 * settings::max_workers + 1024; }
+
+template <class T>
+T* make(const char* name, int n, bool* found) {
+  return static_cast<T*>(ShmemInitStruct(name, mul_size(sizeof(T), n), found));
+}
+
+template <class T>
+T* make_zeroed(const char* name, int n) {
+  bool found = false;
+  T* const p = make<T>(name, n, &found);
+  if (!found) memset(static_cast<void*>(p), 0, mul_size(sizeof(T), n));
+  return p;
+}
+
+void init_queue(QueueSlot& q, int tranche) {
+  for (pg_atomic_uint64* a : {&q.submitted, &q.succeeded, &q.failed, &q.retried, &q.expired, &q.cancelled, &q.started, &q.run_us, &q.wait_us})
+    pg_atomic_init_u64(a, 0);
+  for (int i = 0; i < core::kBuckets; i++) {
+    pg_atomic_init_u64(&q.run_histogram[i], 0);
+    pg_atomic_init_u64(&q.wait_histogram[i], 0);
+  }
+  LWLockInitialize(&q.error_lock, tranche);
+}
+
+void init_all() {
+  const int tranche = LWLockNewTrancheId();
+  for (LWLock* l : {&shared->directory, &shared->board_lock, &shared->waiter_lock, &shared->charge_lock}) LWLockInitialize(l, tranche);
+  for (pg_atomic_uint32* a :
+       {&shared->launcher_events, &shared->board_count, &shared->waiter_count, &shared->executors, &shared->wanting})
+    pg_atomic_init_u32(a, 0);
+  pg_atomic_init_u64(&shared->next_generation, 1);
+  shared->slot_limit = kMaxSlots;
+  for (int i = 0; i < settings::max_queues; i++) init_queue(queues[i], tranche);
+  for (int i = 0; i < settings::max_lanes; i++) {
+    LWLockInitialize(&lanes[i].lock, tranche);
+    pg_atomic_init_u64(&lanes[i].first, static_cast<uint64>(core::kMax));
+    pg_atomic_init_u64(&lanes[i].backoff_until, 0);
+    pg_atomic_init_u32(&lanes[i].claims, 0);
+  }
+  for (int i = 0; i < pool_limit(); i++) LWLockInitialize(&pools[i].lock, tranche);
+  for (int i = 0; i < kMaxSlots; i++) {
+    LWLockInitialize(&slots[i].lock, tranche);
+    pg_atomic_init_u64(&slots[i].current, 0);
+    pg_atomic_init_u64(&slots[i].interrupt, 0);
+    pg_atomic_init_u64(&slots[i].tasks_run, 0);
+  }
+  for (int i = 0; i < settings::max_databases; i++) {
+    DatabaseSlot& d = databases[i];
+    pg_atomic_init_u32(&d.events, 0);
+    pg_atomic_init_u32(&d.generation, 1);
+    pg_atomic_init_u32(&d.activity, 1);
+    for (pg_atomic_uint64* a : {&d.sleep_until, &d.swept, &d.sweeps, &d.wakeups, &d.started, &d.suspects, &d.lanes_merged}) pg_atomic_init_u64(a, 0);
+  }
+}
+
+}  // namespace
+
+int pool_limit() { return Max(64, settings::max_lanes / 4); }
+
+Size shared_size() {
+  Size size = 4096 + sizeof(Shared);
+  size = add_size(size, mul_size(sizeof(QueueSlot), settings::max_queues));
+  size = add_size(size, mul_size(sizeof(LaneSlot), settings::max_lanes));
+  size = add_size(size, mul_size(sizeof(PoolSlot), pool_limit()));
+  size = add_size(size, mul_size(sizeof(ExecutorSlot), kMaxSlots));
+  size = add_size(size, mul_size(sizeof(DatabaseSlot), settings::max_databases));
+  size = add_size(size, hash_estimate_size(settings::max_lanes, sizeof(LaneEntry)));
+  size = add_size(size, hash_estimate_size(64 * kMaxSlots + 1024, sizeof(BoardKey)));
+  return size;
+}
+
+void shared_startup() {
+  LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+  bool found = false;
+  shared = make<Shared>("dts", 1, &found);
+  if (!found) memset(static_cast<void*>(shared), 0, sizeof(Shared));
+  queues = make_zeroed<QueueSlot>("dts queues", settings::max_queues);
+  lanes = make_zeroed<LaneSlot>("dts lanes", settings::max_lanes);
+  pools = make_zeroed<PoolSlot>("dts pools", pool_limit());
+  slots = make_zeroed<ExecutorSlot>("dts executors", kMaxSlots);
+  databases = make_zeroed<DatabaseSlot>("dts databases", settings::max_databases);
+  if (!found) init_all();
+  HASHCTL lane_ctl{};
+  lane_ctl.keysize = sizeof(LaneKey);
+  lane_ctl.entrysize = sizeof(LaneEntry);
+  lane_table = ShmemInitHash("dts lane table", settings::max_lanes, settings::max_lanes, &lane_ctl, HASH_ELEM | HASH_BLOBS);
+  HASHCTL board_ctl{};
+  board_ctl.keysize = sizeof(BoardKey);
+  board_ctl.entrysize = sizeof(BoardKey);
+  board = ShmemInitHash("dts board", board_limit(), board_limit(), &board_ctl, HASH_ELEM | HASH_BLOBS);
+  LWLockRelease(AddinShmemInitLock);
+  LWLockRegisterTranche(shared->directory.tranche, kTranche);
+  if (!found) journal_startup();
+}
+
+DatabaseSlot* database_slot(Oid db, bool make) {
+  DatabaseSlot* spare = nullptr;
+  for (int i = 0; i < settings::max_databases; i++) {
+    if (databases[i].used && databases[i].db == db) return &databases[i];
+    if (!databases[i].used && spare == nullptr) spare = &databases[i];
+  }
+  if (!make || spare == nullptr) return nullptr;
+  LWLockAcquire(&shared->directory, LW_EXCLUSIVE);
+  DatabaseSlot* got = nullptr;
+  for (int i = 0; i < settings::max_databases && got == nullptr; i++)
+    if (databases[i].used && databases[i].db == db) got = &databases[i];
+  for (int i = 0; i < settings::max_databases && got == nullptr; i++) {
+    DatabaseSlot& d = databases[i];
+    if (d.used) continue;
+    got = &d;
+    d.db = db;
+    d.gate = d.evicted = d.absent = false;
+    d.pid = 0;
+    d.proc = nullptr;
+    d.failures = 0;
+    d.start_after = 0;
+    strlcpy(d.fence, "its scheduler has not started yet", sizeof(d.fence));
+    pg_atomic_write_u32(&d.events, 0);
+    pg_atomic_write_u64(&d.sleep_until, static_cast<uint64>(core::kMax));
+    pg_write_barrier();
+    d.used = true;
+  }
+  LWLockRelease(&shared->directory);
+  return got;
+}
+
+int queue_slot(Oid db, int32 queue) {
+  for (int i = 0; i < settings::max_queues; i++)
+    if (queues[i].used && queues[i].queue == queue && queues[i].db == db) return i;
+  return -1;
+}
+
+void wake(PGPROC* proc) {
+  if (proc != nullptr) SetLatch(pg::latch_of(proc));
+}
+
+void tell_scheduler(Oid db, uint32 events) {
+  DatabaseSlot* const d = database_slot(db, false);
+  if (d == nullptr) {
+    tell_launcher();
+    return;
+  }
+  if (events != 0) pg_atomic_fetch_or_u32(&d->events, events);
+  pg_memory_barrier();
+  if (d->pid != 0)
+    wake(d->proc);
+  else if (!d->absent)
+    tell_launcher();
+}
+
+void tell_launcher() {
+  pg_atomic_fetch_or_u32(&shared->launcher_events, 1);
+  wake(shared->launcher);
+}
+
+const char* why_closed(Oid db) {
+  if (shared == nullptr) return "dts is not loaded: add dts to shared_preload_libraries and restart the server";
+  if (!settings::enabled) return "dts.enabled is off";
+  const DatabaseSlot* const d = database_slot(db, false);
+  if (d == nullptr) return "its scheduler has not started yet";
+  return d->gate ? nullptr : d->fence;
+}
+
+}  // namespace dts::store

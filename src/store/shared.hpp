@@ -1,0 +1,189 @@
+// Shared memory of dts: its layout and its start. Who may change what is said at each struct; all of it can be lost (a crash makes
+// it anew) without losing a task: rows in tables are the truth, this is the speed layer. docs/architecture.md draws it.
+#pragma once
+
+#include "core/histogram.hpp"
+#include "core/range_set.hpp"
+#include "pg/postgres.hpp"
+
+namespace dts::store {
+
+inline constexpr int kHeldMax = 60;      // tasks in one transaction: beyond 64 subtransactions every reader pays
+inline constexpr int kSlotWords = 4;     // 64 executors a word
+inline constexpr int kMaxSlots = 64 * kSlotWords;
+inline constexpr int kWaiters = 256;
+
+/// One queue. Settings are written under `Shared::directory`, read without lock (each is one word); counters are atomic.
+struct QueueSlot {
+  bool used;
+  bool paused;
+  bool durable;
+  char history;  // 'a'll, 'f'ailures, 'n'one
+  int32 batch_size;
+  Oid db;
+  int32 queue;
+  char name[NAMEDATALEN];
+  pg_atomic_uint64 submitted, succeeded, failed, retried, expired, cancelled, started, run_us, wait_us;
+  pg_atomic_uint64 run_histogram[core::kBuckets], wait_histogram[core::kBuckets];
+  LWLock error_lock;
+  TimestampTz last_error_at;
+  char last_error[256];
+};
+
+/// One lane. Identity changes under `Shared::directory` and the own lock; `set` and `first` under the own lock.
+struct LaneSlot {
+  LWLock lock;
+  bool used;
+  int16 priority;
+  int32 lane;
+  Oid db, owner;
+  int32 queue_slot, pool;
+  int32 next;                     // in the pool's list of lanes
+  pg_atomic_uint64 first;         // lowest due time in the set, as int64; readable without the lock
+  pg_atomic_uint32 claims;        // claims in flight
+  pg_atomic_uint64 backoff_until; // nobody claims before: completing failed twice in a row here
+  int32 backoffs;
+  TimestampTz last_use;
+  uint64 merges;
+  core::RangeSet<14> set;
+};
+
+/// The executors of one (database, owner). `lane_head` changes under `Shared::directory`, the rest under the own lock.
+struct PoolSlot {
+  LWLock lock;
+  bool used;
+  Oid db, owner;
+  int32 lane_head;
+  uint64 idle[kSlotWords];
+  int32 executors;         // starting ones included
+  TimestampTz wanting;     // since when it wants an executor and cannot have one; 0: it does not
+  TimestampTz retry_at;    // after a failed start
+  TimestampTz asked_at;    // when its scheduler was last told that it wants an executor
+  int32 failures;
+  char failure[128];
+};
+
+enum class Held : uint8 { Claimed, Running, Closed };
+
+/// One executor (docs/architecture.md, "Steering"). Written by its executor under `lock`; `interrupt` by callers under `lock`.
+struct ExecutorSlot {
+  LWLock lock;
+  enum class Kind : uint8 { Free, Starting, Live } kind;
+  bool retire;            // leave after the current task
+  bool leased;            // runs a task outside of a transaction
+  int pid;                // 0 as soon as the process begins to end
+  PGPROC* proc;
+  Oid db, owner;
+  int32 pool;
+  uint64 generation;      // distinguishes the starts
+  TimestampTz since, task_since, deadline;
+  pg_atomic_uint64 tasks_run;
+  int32 n;
+  int64 task[kHeldMax];
+  Held state[kHeldMax];
+  pg_atomic_uint64 current;    // task running now, 0 between tasks; read by the signal handler
+  pg_atomic_uint64 interrupt;  // task that the last signal was meant for; never cleared
+};
+
+/// Things that a scheduler has to look at.
+enum Event : uint32 {
+  kUnlisted = 1,     // a lane with rows may have no slot
+  kRequests = 2,     // rows in dts.request
+  kGrow = 4,         // a pool wants an executor
+  kRescan = 8,
+  kDefinitions = 16, // queues or handlers changed; site adopted
+  kPartition = 32,   // no partition for history
+  kLease = 64,       // an executor died holding a leased task
+  kExited = 128,     // an executor left
+};
+
+/// One database. The scheduler owns it; events and clock are atomic.
+struct DatabaseSlot {
+  bool used;
+  bool gate;              // tasks may be claimed
+  bool evicted;           // its database is about to be dropped or copied: leave, do not come back
+  Oid db;
+  int pid;                // of its scheduler
+  PGPROC* proc;
+  TimestampTz since;
+  pg_atomic_uint32 events;
+  pg_atomic_uint32 generation;    // of definitions; backends drop their caches when it moves
+  pg_atomic_uint64 sleep_until;   // of the scheduler's clock
+  pg_atomic_uint32 activity;      // tasks were submitted or steered since the last sweep
+  pg_atomic_uint64 swept, sweeps, wakeups, started, suspects, lanes_merged;
+  TimestampTz start_after;        // backoff of the launcher
+  int32 failures;
+  bool absent;                    // probed: it has no dts
+  char fence[256];                // why the gate is closed
+};
+
+struct Waiter {
+  bool used;
+  Oid db;
+  int64 task;
+  PGPROC* proc;
+};
+
+struct BoardKey {
+  Oid db;
+  uint32 pad;
+  int64 task;
+};
+
+struct LaneKey {
+  Oid db;
+  int32 lane;
+};
+
+struct LaneEntry {
+  LaneKey key;
+  int32 slot;
+};
+
+/// Head of it all. `directory` guards which slot belongs to what; it is taken before a lane's, pool's or slot's lock, never after.
+struct Shared {
+  LWLock directory, board_lock, waiter_lock, charge_lock;
+  int launcher_pid;
+  PGPROC* launcher;
+  pg_atomic_uint32 launcher_events;
+  pg_atomic_uint32 board_count;
+  pg_atomic_uint32 waiter_count;
+  pg_atomic_uint32 executors;   // live and starting, in the whole cluster
+  pg_atomic_uint32 wanting;     // pools that want an executor and cannot have one
+  pg_atomic_uint64 next_generation;
+  int32 slot_limit;
+  int32 lane_count, pool_count;  // slots ever used: the scans stop there
+  Waiter waiters[kWaiters];
+};
+
+/// Pointers into shared memory, the same in each process; `shared` is null unless dts is preloaded.
+extern Shared* shared;
+extern QueueSlot* queues;
+extern LaneSlot* lanes;
+extern PoolSlot* pools;
+extern ExecutorSlot* slots;
+extern DatabaseSlot* databases;
+extern HTAB* lane_table;
+extern HTAB* board;
+
+int pool_limit();
+
+/// Bytes to ask for; called in the request hook.
+Size shared_size();
+/// Makes or attaches; called in the startup hook.
+void shared_startup();
+
+/// The slot of a database, or nullptr; a slot is made if `make` (at most dts.max_databases).
+DatabaseSlot* database_slot(Oid db, bool make);
+/// Slot of a queue, or -1.
+int queue_slot(Oid db, int32 queue);
+
+/// Tells a scheduler, or the launcher. Neither fails nor allocates: callbacks may call them.
+void tell_scheduler(Oid db, uint32 events);
+void tell_launcher();
+void wake(PGPROC* proc);
+
+/// Whether tasks may be claimed in a database, and, if not, why.
+const char* why_closed(Oid db);
+
+}  // namespace dts::store

@@ -1,0 +1,151 @@
+#include "store/slots.hpp"
+
+#include <csignal>
+
+#include "settings.hpp"
+#include "store/journal.hpp"
+
+namespace dts::store {
+
+void slot_publish(int slot, const int64* tasks, int n) {
+  ExecutorSlot& s = slots[slot];
+  LWLockAcquire(&s.lock, LW_EXCLUSIVE);
+  for (int i = 0; i < n; i++) {
+    s.task[i] = tasks[i];
+    s.state[i] = Held::Claimed;
+  }
+  s.n = n;
+  LWLockRelease(&s.lock);
+}
+
+bool slot_start(int slot, int i, TimestampTz now, TimestampTz deadline) {
+  ExecutorSlot& s = slots[slot];
+  LWLockAcquire(&s.lock, LW_EXCLUSIVE);
+  const bool cancelled = board_has(s.db, s.task[i]);
+  s.state[i] = cancelled ? Held::Closed : Held::Running;
+  s.task_since = now;
+  s.deadline = deadline;
+  if (!cancelled) pg_atomic_write_u64(&s.current, static_cast<uint64>(s.task[i]));
+  LWLockRelease(&s.lock);
+  if (!cancelled) journal_running(slot, s.db, s.task[i]);
+  return !cancelled;
+}
+
+bool slot_close(int slot, int i) {
+  ExecutorSlot& s = slots[slot];
+  LWLockAcquire(&s.lock, LW_EXCLUSIVE);
+  const bool cancelled = board_has(s.db, s.task[i]);
+  s.state[i] = Held::Closed;
+  s.deadline = 0;
+  pg_atomic_write_u64(&s.current, 0);
+  LWLockRelease(&s.lock);
+  journal_running(slot, 0, 0);
+  return cancelled;
+}
+
+void slot_clear(int slot) {
+  ExecutorSlot& s = slots[slot];
+  if (s.n == 0) return;
+  LWLockAcquire(&s.lock, LW_EXCLUSIVE);
+  s.n = 0;
+  s.leased = false;
+  s.deadline = 0;
+  pg_atomic_write_u64(&s.current, 0);
+  LWLockRelease(&s.lock);
+  journal_running(slot, 0, 0);
+}
+
+void slot_idle(int slot, bool idle) {
+  PoolSlot& p = pools[slots[slot].pool];
+  const uint64 bit = uint64{1} << (slot % 64);
+  LWLockAcquire(&p.lock, LW_EXCLUSIVE);
+  if (idle)
+    p.idle[slot / 64] |= bit;
+  else
+    p.idle[slot / 64] &= ~bit;
+  LWLockRelease(&p.lock);
+}
+
+Seen slots_interrupt(Oid db, int64 task) {
+  Seen seen = Seen::Nowhere;
+  // All slots: between a commit and its callback the old slot still shows the task while another one already runs its retry.
+  for (int k = 0; k < kMaxSlots; k++) {
+    ExecutorSlot& s = slots[k];
+    if (s.kind != ExecutorSlot::Kind::Live || s.db != db || s.n == 0) continue;
+    LWLockAcquire(&s.lock, LW_EXCLUSIVE);
+    for (int i = 0; i < s.n && s.pid != 0; i++) {
+      if (s.task[i] != task) continue;
+      if (s.state[i] == Held::Running) {
+        pg_atomic_write_u64(&s.interrupt, static_cast<uint64>(task));
+        kill(s.pid, SIGUSR2);
+        seen = Seen::Running;
+      } else if (s.state[i] == Held::Claimed && seen != Seen::Running) {
+        seen = Seen::Held;
+      } else if (seen == Seen::Nowhere) {
+        seen = Seen::Closed;
+      }
+    }
+    LWLockRelease(&s.lock);
+  }
+  return seen;
+}
+
+bool slots_hold(Oid db, int64 task) {
+  bool found = false;
+  for (int k = 0; k < kMaxSlots && !found; k++) {
+    ExecutorSlot& s = slots[k];
+    if (s.kind != ExecutorSlot::Kind::Live || s.db != db || s.n == 0) continue;
+    LWLockAcquire(&s.lock, LW_SHARED);
+    for (int i = 0; i < s.n && s.pid != 0; i++) found |= s.task[i] == task;
+    LWLockRelease(&s.lock);
+  }
+  return found;
+}
+
+int slot_reserve(int pool, uint64* generation) {
+  LWLockAcquire(&shared->directory, LW_EXCLUSIVE);
+  int got = -1;
+  if (static_cast<int>(pg_atomic_read_u32(&shared->executors)) < settings::max_workers)
+    for (int k = 0; k < shared->slot_limit && got < 0; k++)
+      if (slots[k].kind == ExecutorSlot::Kind::Free) got = k;
+  if (got >= 0) {
+    ExecutorSlot& s = slots[got];
+    s.db = pools[pool].db;
+    s.owner = pools[pool].owner;
+    s.pool = pool;
+    s.pid = 0;
+    s.proc = nullptr;
+    s.retire = s.leased = false;
+    s.n = 0;
+    s.since = GetCurrentTimestamp();
+    s.task_since = s.deadline = 0;
+    s.generation = *generation = pg_atomic_fetch_add_u64(&shared->next_generation, 1);
+    pg_atomic_write_u64(&s.current, 0);
+    pg_atomic_write_u64(&s.tasks_run, 0);
+    pg_atomic_fetch_add_u32(&shared->executors, 1);
+    LWLockAcquire(&pools[pool].lock, LW_EXCLUSIVE);
+    pools[pool].executors++;
+    LWLockRelease(&pools[pool].lock);
+    pg_write_barrier();
+    s.kind = ExecutorSlot::Kind::Starting;
+  }
+  LWLockRelease(&shared->directory);
+  return got;
+}
+
+void slot_free(int slot) {
+  LWLockAcquire(&shared->directory, LW_EXCLUSIVE);
+  ExecutorSlot& s = slots[slot];
+  if (s.kind != ExecutorSlot::Kind::Free) {
+    s.kind = ExecutorSlot::Kind::Free;
+    pg_atomic_fetch_sub_u32(&shared->executors, 1);
+    PoolSlot& p = pools[s.pool];
+    LWLockAcquire(&p.lock, LW_EXCLUSIVE);
+    if (p.executors > 0) p.executors--;
+    p.idle[slot / 64] &= ~(uint64{1} << (slot % 64));
+    LWLockRelease(&p.lock);
+  }
+  LWLockRelease(&shared->directory);
+}
+
+}  // namespace dts::store

@@ -1,0 +1,75 @@
+// Rows of dts.task, read and written without the executor: index scan, tuple lock, insert, update, delete. Each change also says what
+// it did to shared memory (store/touch.hpp), so that no caller can forget it.
+#pragma once
+
+#include "store/touch.hpp"
+
+namespace dts::store {
+
+struct Task {
+  int64 id = 0;
+  TimestampTz run_at = 0, submitted_at = 0;
+  int32 lane = 0, timeout_ms = 0, handler = 0, flags = 0;
+  core::State state = core::State::Ready;
+  core::Kind kind = core::Kind::Sql;
+  int16 attempt = 0, max_attempts = 1, crashes = 0;
+  bool has_expires = false, has_lease = false, has_token = false;
+  TimestampTz expires_at = 0, lease_until = 0;
+  pg_uuid_t token{};
+  text* sql = nullptr;
+  Jsonb* args = nullptr;
+  Jsonb* extra = nullptr;
+  ItemPointerData tid{};
+
+  [[nodiscard]] core::Key key() const { return {run_at, id}; }
+  [[nodiscard]] bool transactional() const { return (flags & core::kTransactional) != 0; }
+};
+
+/// dts.task, open for the rest of the transaction. Plain data: after an error the abort closes it.
+class TaskTable {
+ public:
+  /// Opens the table; indexes are opened when needed.
+  static TaskTable open();
+  void close();
+
+  /// Inserts a ready (or blocked, ...) task.
+  void insert(Task& task, const LaneInfo& lane);
+  /// Inserts, and leaves it to the caller to say touch_inserted_many.
+  void insert_untold(Task& task);
+
+  enum class Found { Locked, Missing, Busy };
+  /// Looks a task up and locks it without waiting, by the latest snapshot. Fills `out` if locked (payloads too), and, as far as seen,
+  /// if busy.
+  Found lock(int64 id, Task* out);
+  /// Reads it without a lock; false if there is none.
+  bool read(int64 id, Task* out);
+
+  /// A locked task changes: its key, lane, state or counters. `from` and `to` are its lanes before and after.
+  void update(const Task& old, Task& now, const LaneInfo& from, const LaneInfo& to);
+  /// A locked task goes.
+  void remove(const Task& task, const LaneInfo& lane);
+  /// A locked task is left as it is.
+  void keep(const Task& task, const LaneInfo& lane);
+
+  /// Claims up to max rows of a lane out of `taken` ranges, puts the rest back and fills `out`. See docs/architecture.md.
+  int claim(int slot, const LaneInfo& lane, int max, Task* out);
+
+ private:
+  HeapTuple form(const Task& task) const;
+  void insert_index_entries(HeapTuple tuple, const Task& task);
+  bool fetch(int64 id, Snapshot snapshot, Task* out);
+  void classify();
+
+  Relation heap_ = nullptr;
+  Relation pkey_ = nullptr, claim_ = nullptr, lease_ = nullptr, expires_ = nullptr;
+  bool plain_ = false;  // the table has exactly our indexes: entries are made without the executor
+  friend class ClaimScan;
+};
+
+/// Copies a row out of a slot into memory of the current context.
+void read_task(TupleTableSlot* slot, Task* out);
+
+/// Next id of a task.
+int64 next_task_id();
+
+}  // namespace dts::store

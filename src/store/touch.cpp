@@ -1,0 +1,272 @@
+#include "store/touch.hpp"
+
+#include "settings.hpp"
+#include "store/board.hpp"
+#include "store/definitions.hpp"
+#include "store/journal.hpp"
+
+namespace dts::store {
+
+Taken taken;
+void (*after_transaction)(bool committed) = nullptr;
+
+namespace {
+
+struct TouchedLane {
+  int slot;
+  int32 lane;
+  int32 inserted;
+  bool claimed_only;  // an executor's claims: nothing is offered at commit unless kept
+  SubTransactionId undo_subid;
+  core::RangeSet<6> commit, undo;
+};
+
+/// A growing array in TopTransactionContext; callbacks only read it.
+template <class T>
+struct List {
+  T* items = nullptr;
+  int n = 0, room = 0;
+  T& push() {
+    if (n == room) {
+      room = room == 0 ? 8 : room * 2;
+      items = items == nullptr ? static_cast<T*>(MemoryContextAlloc(TopTransactionContext, sizeof(T) * room))
+                               : static_cast<T*>(repalloc_huge(items, sizeof(T) * room));
+    }
+    return items[n++];
+  }
+  void drop() {
+    items = nullptr;
+    n = room = 0;
+  }
+};
+
+List<TouchedLane> touched_lanes;
+List<Ended> ended_tasks;
+List<QueueSettings> queue_changes;
+uint32 events = 0;
+bool launcher_too = false;
+bool definitions_changed = false;
+bool registered = false;
+
+void forget() {
+  touched_lanes.drop();
+  ended_tasks.drop();
+  queue_changes.drop();
+  events = 0;
+  launcher_too = definitions_changed = false;
+}
+
+void count(const Ended& e) {
+  if (e.queue_slot < 0) return;
+  QueueSlot& q = queues[e.queue_slot];
+  switch (e.outcome) {
+    case core::State::Succeeded: pg_atomic_fetch_add_u64(&q.succeeded, 1); break;
+    case core::State::Failed: pg_atomic_fetch_add_u64(&q.failed, 1); break;
+    case core::State::Retry: pg_atomic_fetch_add_u64(&q.retried, 1); break;
+    case core::State::Expired: pg_atomic_fetch_add_u64(&q.expired, 1); break;
+    case core::State::Cancelled: pg_atomic_fetch_add_u64(&q.cancelled, 1); break;
+    default: break;
+  }
+  if (!e.ran) return;
+  pg_atomic_fetch_add_u64(&q.started, 1);
+  pg_atomic_fetch_add_u64(&q.run_us, Max(e.run_us, 0));
+  pg_atomic_fetch_add_u64(&q.wait_us, Max(e.wait_us, 0));
+  pg_atomic_fetch_add_u64(&q.run_histogram[core::bucket(e.run_us)], 1);
+  pg_atomic_fetch_add_u64(&q.wait_histogram[core::bucket(e.wait_us)], 1);
+}
+
+void on_commit() {
+  for (int i = 0; i < touched_lanes.n; i++) {
+    const TouchedLane& t = touched_lanes.items[i];
+    offer(t.slot, MyDatabaseId, t.lane, t.commit);
+    if (t.inserted > 0 && t.slot >= 0 && lanes[t.slot].queue_slot >= 0)
+      pg_atomic_fetch_add_u64(&queues[lanes[t.slot].queue_slot].submitted, t.inserted);
+  }
+  DatabaseSlot* const database = database_slot(MyDatabaseId, false);
+  for (int i = 0; i < touched_lanes.n; i++) {
+    if (touched_lanes.items[i].commit.empty()) continue;
+    if (database != nullptr && pg_atomic_read_u32(&database->activity) == 0) pg_atomic_write_u32(&database->activity, 1);
+    notify(touched_lanes.items[i].slot);
+  }
+  for (int i = 0; i < queue_changes.n; i++) apply_queue(MyDatabaseId, queue_changes.items[i]);
+  for (int i = 0; i < ended_tasks.n; i++) {
+    const Ended& e = ended_tasks.items[i];
+    count(e);
+    if (e.charged) charge_remove(MyDatabaseId, e.task);
+    if (core::is_end(e.outcome)) board_remove(MyDatabaseId, e.task);
+    if (core::is_end(e.outcome)) wake_waiters(MyDatabaseId, e.task);
+  }
+  if (queue_changes.n > 0 || definitions_changed) {
+    if (database != nullptr) pg_atomic_fetch_add_u32(&database->generation, 1);
+    notify_database(MyDatabaseId);
+  }
+  if (events != 0) tell_scheduler(MyDatabaseId, events);
+  if (launcher_too) {
+    if (database != nullptr) database->absent = false;
+    tell_launcher();
+  }
+}
+
+/// Gives back what an abort leaves behind: the touched rows are free again, and the taken ranges were not looked at to the end.
+void on_abort() {
+  for (int i = 0; i < touched_lanes.n; i++) offer(touched_lanes.items[i].slot, MyDatabaseId, touched_lanes.items[i].lane, touched_lanes.items[i].undo);
+  if (taken.slot >= 0) {
+    offer_ranges(taken.slot, MyDatabaseId, taken.lane, taken.range, taken.n);
+    claim_done(taken.slot);
+    const int slot = taken.slot;
+    taken.slot = -1;
+    taken.n = 0;
+    notify(slot);
+  }
+  for (int i = 0; i < touched_lanes.n; i++)
+    if (!touched_lanes.items[i].undo.empty()) notify(touched_lanes.items[i].slot);
+}
+
+void transaction_callback(XactEvent event, void*) {
+  switch (event) {
+    case XACT_EVENT_PRE_PREPARE:
+      if (touched())
+        ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("cannot PREPARE a transaction that has submitted or steered dts tasks")));
+      break;
+    case XACT_EVENT_COMMIT:
+    case XACT_EVENT_PARALLEL_COMMIT:
+      if (shared != nullptr) on_commit();
+      forget();
+      definitions_end(true);
+      if (after_transaction != nullptr) after_transaction(true);
+      break;
+    case XACT_EVENT_ABORT:
+    case XACT_EVENT_PARALLEL_ABORT:
+      if (shared != nullptr) on_abort();
+      forget();
+      definitions_end(false);
+      if (after_transaction != nullptr) after_transaction(false);
+      break;
+    default:
+      break;
+  }
+}
+
+void subtransaction_callback(SubXactEvent event, SubTransactionId subid, SubTransactionId, void*) {
+  if (event != SUBXACT_EVENT_ABORT_SUB) return;
+  for (int i = 0; i < touched_lanes.n && shared != nullptr; i++) {
+    const TouchedLane& t = touched_lanes.items[i];
+    if (t.undo_subid < subid || t.undo.empty()) continue;
+    offer(t.slot, MyDatabaseId, t.lane, t.undo);
+    notify(t.slot);
+  }
+  while (ended_tasks.n > 0 && static_cast<SubTransactionId>(ended_tasks.items[ended_tasks.n - 1].subid) >= subid) ended_tasks.n--;
+  while (queue_changes.n > 0 && static_cast<SubTransactionId>(queue_changes.items[queue_changes.n - 1].subid) >= subid) queue_changes.n--;
+  definitions_subabort();
+}
+
+void ensure_registered() {
+  if (registered) return;
+  RegisterXactCallback(transaction_callback, nullptr);
+  RegisterSubXactCallback(subtransaction_callback, nullptr);
+  registered = true;
+}
+
+TouchedLane& entry(const LaneInfo& lane, int known_slot = -1) {
+  ensure_registered();
+  for (int i = 0; i < touched_lanes.n; i++)
+    if (touched_lanes.items[i].lane == lane.lane) return touched_lanes.items[i];
+  const int slot = shared == nullptr ? -1 : known_slot >= 0 ? known_slot : lane_slot(MyDatabaseId, lane);
+  TouchedLane& t = touched_lanes.push();
+  t = TouchedLane{};
+  t.slot = slot;
+  t.lane = lane.lane;
+  t.undo_subid = InvalidSubTransactionId;
+  return t;
+}
+
+void undo(TouchedLane& t, core::Key key) {
+  t.undo.add(key, key, GetCurrentTransactionStartTimestamp());
+  t.undo_subid = GetCurrentSubTransactionId();
+}
+
+void redo(TouchedLane& t, core::Key lo, core::Key hi) { t.commit.add(lo, hi, GetCurrentTransactionStartTimestamp()); }
+
+}  // namespace
+
+bool touched() { return touched_lanes.n > 0 || ended_tasks.n > 0; }
+
+void touch_inserted(const LaneInfo& lane, core::Key key) { touch_inserted_many(lane, key, key, 1); }
+
+void touch_inserted_many(const LaneInfo& lane, core::Key lo, core::Key hi, int n) {
+  TouchedLane& t = entry(lane);
+  redo(t, lo, hi);
+  t.inserted += n;
+}
+
+void touch_deleted(const LaneInfo& lane, core::Key key) { undo(entry(lane), key); }
+
+void touch_moved(const LaneInfo& from, core::Key old_key, const LaneInfo& to, core::Key new_key) {
+  undo(entry(from), old_key);
+  TouchedLane& t = entry(to);
+  redo(t, new_key, new_key);
+}
+
+void touch_locked(const LaneInfo& lane, core::Key key) {
+  TouchedLane& t = entry(lane);
+  undo(t, key);
+  redo(t, key, key);
+}
+
+void touch_claimed(int slot, const LaneInfo& lane, core::Key key) { undo(entry(lane, slot), key); }
+
+void touch_kept(const LaneInfo& lane, core::Key key) { redo(entry(lane), key, key); }
+
+void touch_ended(const Ended& ended) {
+  ensure_registered();
+  Ended& e = ended_tasks.push();
+  e = ended;
+  e.subid = static_cast<int32>(GetCurrentSubTransactionId());
+}
+
+void touch_queue(const QueueSettings& q) {
+  ensure_registered();
+  QueueSettings& c = queue_changes.push();
+  c = q;
+  c.subid = static_cast<int32>(GetCurrentSubTransactionId());
+}
+
+void touch_events(uint32 mask, bool launcher) {
+  ensure_registered();
+  events |= mask;
+  launcher_too |= launcher;
+  definitions_changed |= (mask & kDefinitions) != 0;
+}
+
+int apply_queue(Oid db, const QueueSettings& q) {
+  LWLockAcquire(&shared->directory, LW_EXCLUSIVE);
+  int i = queue_slot(db, q.queue);
+  for (int k = 0; i < 0 && k < settings::max_queues; k++) {
+    if (queues[k].used) continue;
+    QueueSlot& s = queues[k];
+    i = k;
+    s.db = db;
+    s.queue = q.queue;
+    for (pg_atomic_uint64* a : {&s.submitted, &s.succeeded, &s.failed, &s.retried, &s.expired, &s.cancelled, &s.started, &s.run_us, &s.wait_us})
+      pg_atomic_write_u64(a, 0);
+    for (int b = 0; b < core::kBuckets; b++) {
+      pg_atomic_write_u64(&s.run_histogram[b], 0);
+      pg_atomic_write_u64(&s.wait_histogram[b], 0);
+    }
+    s.last_error[0] = '\0';
+    s.last_error_at = 0;
+    s.used = true;
+  }
+  if (i >= 0) {
+    QueueSlot& s = queues[i];
+    s.paused = q.paused;
+    s.durable = q.durable;
+    s.history = q.history;
+    s.batch_size = q.batch_size;
+    strlcpy(s.name, q.name, sizeof(s.name));
+  }
+  LWLockRelease(&shared->directory);
+  return i;
+}
+
+}  // namespace dts::store

@@ -1,0 +1,68 @@
+// What this transaction did to tasks, and what is told to shared memory when it ends. The only way in dts to touch a claimable row
+// goes through one of the five helpers below (docs/architecture.md, "Claiming": the table of commit and undo sets).
+#pragma once
+
+#include "core/task_state.hpp"
+#include "store/lanes.hpp"
+
+namespace dts::store {
+
+/// The row was inserted, or made claimable.
+void touch_inserted(const LaneInfo& lane, core::Key key);
+/// n rows of one due time, ids lo..hi, were inserted.
+void touch_inserted_many(const LaneInfo& lane, core::Key lo, core::Key hi, int n);
+/// The row was deleted, or is no longer claimable.
+void touch_deleted(const LaneInfo& lane, core::Key key);
+/// The row's key or lane changed.
+void touch_moved(const LaneInfo& from, core::Key old_key, const LaneInfo& to, core::Key new_key);
+/// The row was locked and stays as it is.
+void touch_locked(const LaneInfo& lane, core::Key key);
+/// An executor claimed the row; if nothing else is said before the end, only an abort offers it again.
+void touch_claimed(int slot, const LaneInfo& lane, core::Key key);
+/// ... and at the end of the transaction it is still claimed and was not run.
+void touch_kept(const LaneInfo& lane, core::Key key);
+
+/// A task ended, or an attempt did: counters, board, waiters and charges hear of it at commit.
+struct Ended {
+  int64 task;
+  core::State outcome;
+  int32 queue_slot;
+  int32 subid;
+  bool ran;
+  bool charged;
+  int64 run_us, wait_us;
+};
+void touch_ended(const Ended& ended);
+
+/// A queue's settings changed; they go to shared memory at commit.
+struct QueueSettings {
+  int32 queue;
+  int32 subid;
+  bool dropped, paused, durable;
+  char history;
+  int32 batch_size;
+  char name[NAMEDATALEN];
+};
+void touch_queue(const QueueSettings& q);
+/// The same at once, by the scheduler at its start. Returns the slot, -1 if the table is full.
+int apply_queue(Oid db, const QueueSettings& q);
+
+/// At commit the scheduler of this database hears of these events; `launcher`: so does the launcher.
+void touch_events(uint32 events, bool launcher = false);
+
+/// Ranges that an executor took from a lane and has not put back: an abort offers them.
+struct Taken {
+  int slot = -1;
+  int32 lane = 0;
+  int n = 0;
+  core::Range range[14];
+};
+extern Taken taken;
+
+/// Called inside the callback of each transaction end, after the lanes were told (the executor clears its slot there).
+extern void (*after_transaction)(bool committed);
+
+/// Whether this transaction has touched any task.
+bool touched();
+
+}  // namespace dts::store

@@ -1,0 +1,53 @@
+// What the submit functions share: options, their checks, and idempotency keys.
+#pragma once
+
+#include "store/definitions.hpp"
+#include "store/tasks.hpp"
+
+namespace dts {
+
+template <class T>
+struct Maybe {
+  bool given = false;
+  T value{};
+};
+
+/// Options as the caller gave them; absent ones take the handler's default, else the queue's.
+struct Options {
+  const char* queue = nullptr;
+  Maybe<int32> priority, max_attempts;
+  Maybe<TimestampTz> run_at, expires;
+  Interval* delay = nullptr;
+  Interval* timeout = nullptr;
+  Interval* key_ttl = nullptr;
+  Jsonb* retry = nullptr;
+  Jsonb* labels = nullptr;
+  const char* key = nullptr;
+  const char* on_conflict = nullptr;
+  Maybe<bool> transactional, capture;
+  const char* tenant = nullptr;
+  const char* owner = nullptr;
+};
+
+/// A task that only lacks its id and payload, and where it goes.
+struct Prepared {
+  store::Task task;
+  store::LaneInfo lane;
+};
+
+/// Checks everything that can be known now; raises 22xxx, 42xxx.
+Prepared prepare_sql(const char* sql, const Options& options);
+Prepared prepare_handler(const char* handler, const Options& options);
+/// From an object of dts.submit_many(jsonb): options by name, sql with args or handler with payload.
+Prepared prepare_json(const JsonbValue& object, int index, Options* options);
+
+/// Refuses SQL that cannot be parsed or cannot be a task. has_args: the text may have placeholders up to `placeholders`.
+void check_sql(const char* sql, bool transactional, int placeholders, bool has_args);
+/// Refuses arguments that are no array, too many, too few or too large; `analyse`: or that do not convert.
+void check_args(const Prepared& p, Jsonb* args, bool analyse = true);
+void check_payload_size(Jsonb* payload, const char* argument);
+
+/// Submits under an idempotency key; returns the id of the new or of the existing task.
+int64 submit_with_key(store::TaskTable& table, Prepared& p, const Options& options);
+
+}  // namespace dts

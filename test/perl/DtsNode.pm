@@ -1,0 +1,112 @@
+# A PostgreSQL::Test::Cluster node that knows dts.
+#
+#   use DtsNode;
+#   my $node = DtsNode->start_new('main');              # initialised, dts preloaded and created in database "postgres"
+#   my $id   = $node->submit('SELECT 1', priority => 7);
+#   $node->wait_state($id, 'succeeded');
+#
+# Nothing in here sleeps for a fixed time: everything waits for a state, up to a minute.
+package DtsNode;
+
+use strict;
+use warnings;
+use parent -norequire, 'PostgreSQL::Test::Cluster';
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+# Long enough for a loaded machine, short enough that a hanging test is noticed.
+our $wait_seconds = 60;
+
+# init(%options): as in the base class, and besides
+#   preload  0: without dts in shared_preload_libraries
+#   conf     more lines for postgresql.conf
+sub init {
+	my ($self, %options) = @_;
+	my $preload = delete $options{preload} // 1;
+	my $conf = delete $options{conf} // '';
+	$self->SUPER::init(%options);
+	# A lost wake-up shows in the sweep's counter (see healthy) only if the sweep comes by during the test.
+	my $lines = "max_worker_processes = 32\ndts.sweep_interval = '1s'\n$conf";
+	$self->append_conf('postgresql.conf', ($preload ? "shared_preload_libraries = 'dts'\n" : '') . $lines);
+	return;
+}
+
+# start_new(NAME, %options): a running node with dts in database "postgres"; options as for init.
+sub start_new {
+	my ($class, $name, %options) = @_;
+	my $node = $class->new($name);
+	$node->init(%options);
+	$node->start;
+	$node->safe_psql('postgres', 'CREATE EXTENSION dts');
+	return $node;
+}
+
+# wait_for(SQL, EXPECTED[, DBNAME]): polls until the query gives this text. Else says what it gave last and ends the test:
+# what comes after would wait for the same thing again.
+sub wait_for {
+	my ($self, $sql, $expected, $dbname) = @_;
+	local $PostgreSQL::Test::Utils::timeout_default = $wait_seconds;
+	return 1 if $self->poll_query_until($dbname // 'postgres', $sql, $expected // 't');
+	return give_up("waited $wait_seconds s for: $sql");
+}
+
+sub give_up {
+	my ($what) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 2;
+	fail($what);
+	done_testing();
+	exit 1;
+}
+
+# wait_state(TASK, STATE): waits until the task is in that state. If it never is, dts itself is asked why.
+sub wait_state {
+	my ($self, $task, $state, $dbname) = @_;
+	my $sql = "SELECT COALESCE((SELECT state FROM dts.tasks WHERE id = $task), 'unknown')";
+	local $PostgreSQL::Test::Utils::timeout_default = $wait_seconds;
+	return 1 if $self->poll_query_until($dbname // 'postgres', $sql, $state);
+	my (undef, $why, $error) = $self->psql($dbname // 'postgres', "SELECT dts.explain($task)");
+	diag("task $task: " . ($why || $error));
+	return give_up("waited $wait_seconds s for task $task to be $state");
+}
+
+# submit(SQL, %options): the task's id. Options are those of dts.submit, by name, and dbname; values are quoted here.
+sub submit {
+	my ($self, $sql, %options) = @_;
+	my $dbname = delete $options{dbname} // 'postgres';
+	my $arguments = join '', map { ", $_ => " . quote($options{$_}) } sort keys %options;
+	return $self->safe_psql($dbname, 'SELECT dts.submit(' . quote($sql) . "$arguments)");
+}
+
+# An untyped literal, which takes the type of the argument that it is given for.
+sub quote {
+	my ($value) = @_;
+	return 'NULL' unless defined $value;
+	return "'" . ($value =~ s/'/''/gr) . "'";
+}
+
+# worker_pids([KIND]): process ids of dts's workers (launcher, scheduler, executor, ...) of all databases, lowest first.
+sub worker_pids {
+	my ($self, $kind) = @_;
+	my $filter = defined $kind ? 'WHERE kind = ' . quote($kind) : '';
+	return split /\n/, $self->safe_psql('postgres', "SELECT pid FROM dts.workers $filter ORDER BY pid");
+}
+
+# kill9(PID): a process dies without a word, as under the out-of-memory killer; the server then restarts all others.
+sub kill9 {
+	my ($self, $pid) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	return is(kill('KILL', $pid), 1, "killed process $pid");
+}
+
+# healthy([DBNAME]): what must hold at the end of every test: nothing is stuck, and no wake-up was lost.
+sub healthy {
+	my ($self, $dbname) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	is($self->safe_psql($dbname // 'postgres', 'SELECT * FROM dts.stuck()'), '', 'nothing is stuck');
+	is($self->safe_psql($dbname // 'postgres', q{SELECT value FROM dts.stats() WHERE name = 'swept_tasks_total'}), '0', 'the sweep found nothing');
+	return;
+}
+
+1;
