@@ -21,10 +21,10 @@ using store::TaskTable;
 struct Batch {
   LaneInfo lane;
   int lane_slot;
-  int n;        // claimed
-  int run;      // started
-  int64 last;   // the one run last
-  bool company; // more than one was run
+  int n;         // claimed
+  int run;       // started
+  int64 last;    // the one run last
+  bool company;  // more than one was run
 };
 Batch batch;
 
@@ -55,7 +55,9 @@ void context_line(void* arg) {
   errcontext("dts task %lld, attempt %d", static_cast<long long>(t->id), t->attempt + 1);
 }
 
-bool is_restartable(const ErrorData* e) { return e->sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE || e->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED; }
+bool is_restartable(const ErrorData* e) {
+  return e->sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE || e->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED;
+}
 
 int64 budget_us() { return static_cast<int64>(settings::batch_budget_ms) * 1000; }
 
@@ -157,7 +159,8 @@ void record_charge(TaskTable& tasks, const Task& t, const LaneInfo& lane, store:
   o.ended_at = GetCurrentTimestamp();
   o.charged = true;
   o.crashed = charge == store::Charge::Crash;
-  o.error = o.crashed ? store::error_json(ERRCODE_CRASH_SHUTDOWN, "the server process that ran this task crashed", "Such a task runs alone from then on.")
+  o.error = o.crashed ? store::error_json(ERRCODE_CRASH_SHUTDOWN, "the server process that ran this task crashed",
+                                          "Such a task runs alone from then on.")
                       : store::error_json(ERRCODE_ADMIN_SHUTDOWN, "the server process that ran this task was terminated", nullptr);
   if (store::board_has(MyDatabaseId, t.id)) {
     o.state = State::Cancelled;
@@ -166,7 +169,8 @@ void record_charge(TaskTable& tasks, const Task& t, const LaneInfo& lane, store:
   }
   const State s = store::fail_task(tasks, t, lane, o, !o.crashed);
   if (o.crashed) pg_atomic_fetch_add_u64(&store::database_slot(MyDatabaseId, true)->suspects, 1);
-  ereport(LOG, (errmsg("dts task %lld %s while it ran; it %s", static_cast<long long>(t.id), o.crashed ? "crashed the server" : "lost its process",
+  ereport(LOG, (errmsg("dts task %lld %s while it ran; it %s", static_cast<long long>(t.id),
+                       o.crashed ? "crashed the server" : "lost its process",
                        s == State::Failed ? "is a dead letter now" : "will be tried again")));
 }
 
@@ -381,7 +385,8 @@ void on_leave_early(int, Datum) {
   LWLockRelease(&s.lock);
   // Ended by its own task or by somebody's pg_terminate_backend: the next one to claim the task records that. A shutdown is no fault of it.
   // A leased task's end is the scheduler's to record.
-  if (current != 0 && !s.leased && PostmasterIsAlive() && self.terminated_by_other) store::charge_add(MyDatabaseId, current, store::Charge::Terminated);
+  if (current != 0 && !s.leased && PostmasterIsAlive() && self.terminated_by_other)
+    store::charge_add(MyDatabaseId, current, store::Charge::Terminated);
   store::journal_running(self.slot, 0, 0);
 }
 
@@ -474,9 +479,7 @@ extern "C" void dts_executor_main(Datum arg) {
   BackgroundWorkerInitializeConnectionByOid(store::slots[self.slot].db, self.owner, 0);
   before_shmem_exit(on_leave_early, Datum{0});
   SetConfigOption("application_name", "dts executor", PGC_USERSET, PGC_S_SESSION);
-#if PG_VERSION_NUM >= 170000
-  SetConfigOption("transaction_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
-#endif
+  pg::neutralise_transaction_timeout();
   self.memory = AllocSetContextCreate(TopMemoryContext, "dts claim", ALLOCSET_DEFAULT_SIZES);
   if (MessageContext == nullptr) MessageContext = AllocSetContextCreate(TopMemoryContext, "MessageContext", ALLOCSET_DEFAULT_SIZES);
   notices_install();

@@ -15,7 +15,7 @@ struct Executor {
   Oid owner = InvalidOid;
   MemoryContext memory = nullptr;  // of one claim; reset at each turn
   int64 tasks_run = 0;
-  int solo = 0;                    // that many claims take one task each: a commit failed in company
+  int solo = 0;  // that many claims take one task each: a commit failed in company
   bool terminated_by_other = false;
 };
 extern Executor self;

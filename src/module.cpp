@@ -6,11 +6,7 @@
 #include "workers.hpp"
 
 extern "C" {
-#if PG_VERSION_NUM >= 180000
-PG_MODULE_MAGIC_EXT(.name = "dts", .version = DTS_VERSION);
-#else
-PG_MODULE_MAGIC;
-#endif
+DTS_MODULE_MAGIC;
 PGDLLEXPORT void _PG_init(void);
 }
 
@@ -42,7 +38,8 @@ Oid database_in_the_way(const Node* n) {
     foreach (cell, a->options)
       if (strcmp(lfirst_node(DefElem, cell)->defname, "tablespace") == 0) name = a->dbname;
   }
-  if (IsA(n, RenameStmt) && reinterpret_cast<const RenameStmt*>(n)->renameType == OBJECT_DATABASE) name = reinterpret_cast<const RenameStmt*>(n)->subname;
+  if (IsA(n, RenameStmt) && reinterpret_cast<const RenameStmt*>(n)->renameType == OBJECT_DATABASE)
+    name = reinterpret_cast<const RenameStmt*>(n)->subname;
   if (IsA(n, CreatedbStmt)) {
     ListCell* cell = nullptr;
     foreach (cell, reinterpret_cast<const CreatedbStmt*>(n)->options) {
@@ -52,12 +49,7 @@ Oid database_in_the_way(const Node* n) {
   }
   const Oid db = name == nullptr ? InvalidOid : get_database_oid(name, true);
   if (!OidIsValid(db) || db == MyDatabaseId) return InvalidOid;
-#if PG_VERSION_NUM >= 160000
-  const bool owner = object_ownercheck(DatabaseRelationId, db, GetUserId());
-#else
-  const bool owner = pg_database_ownercheck(db, GetUserId());
-#endif
-  return owner ? db : InvalidOid;
+  return pg::owns_database(GetUserId(), db) ? db : InvalidOid;
 }
 
 bool is_there(Oid db) {

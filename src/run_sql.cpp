@@ -294,8 +294,8 @@ void run_transactional(const char* sql, Jsonb* args, bool payload, bool capture,
   SPI_connect();
   const int rc = execute(sql, args, payload, &receiver.pub);
   if (rc < 0) refuse_spi(rc);
-  const bool rows = rc == SPI_OK_SELECT || rc == SPI_OK_INSERT_RETURNING || rc == SPI_OK_UPDATE_RETURNING || rc == SPI_OK_DELETE_RETURNING ||
-                    (rc == SPI_OK_UTILITY && receiver.desc != nullptr);
+  const bool rows = rc == SPI_OK_SELECT || rc == SPI_OK_INSERT_RETURNING || rc == SPI_OK_UPDATE_RETURNING ||
+                    rc == SPI_OK_DELETE_RETURNING || (rc == SPI_OK_UTILITY && receiver.desc != nullptr);
   if (!rows) result->row_count = static_cast<int64>(SPI_processed);
   if (!rows) result->json.data = nullptr;
   SPI_finish();
@@ -406,13 +406,11 @@ void check_arguments(const char* sql, Jsonb* args, bool payload) {
     case ERRCODE_UNDEFINED_OBJECT:
     case ERRCODE_UNDEFINED_SCHEMA:
     case ERRCODE_INSUFFICIENT_PRIVILEGE:
-    case ERRCODE_LOCK_NOT_AVAILABLE:
-      FreeErrorData(error);
-      return;
-    default:
-      break;
+    case ERRCODE_LOCK_NOT_AVAILABLE: FreeErrorData(error); return;
+    default: break;
   }
-  if (error->sqlerrcode == ERRCODE_QUERY_CANCELED || ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION) ReThrowError(error);
+  if (error->sqlerrcode == ERRCODE_QUERY_CANCELED || ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION)
+    ReThrowError(error);
   ereport(ERROR, (errcode(error->sqlerrcode), errmsg("argument \"args\" does not fit the SQL: %s", error->message),
                   error->detail != nullptr ? errdetail("%s", error->detail) : 0,
                   errhint("The arguments are bound to $1, $2, ... in the order of the JSON array.")));

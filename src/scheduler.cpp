@@ -30,7 +30,8 @@ bool extension_fits(char* why, size_t size) {
     bool null = false;
     const char* const found = version.run(nullptr) == 1 ? TextDatumGetCString(pg::column(0, 1, &null)) : "";
     if (strcmp(found, DTS_VERSION) != 0 && strncmp(found, DTS_VERSION, strlen(DTS_VERSION)) != 0)
-      snprintf(why, size, "the extension's version is %s but the library's is %s: use ALTER EXTENSION dts UPDATE, or restart the server", found, DTS_VERSION);
+      snprintf(why, size, "the extension's version is %s but the library's is %s: use ALTER EXTENSION dts UPDATE, or restart the server",
+               found, DTS_VERSION);
     SPI_finish();
   }
   PopActiveSnapshot();
@@ -71,8 +72,8 @@ void start_up() {
 }
 
 struct Timers {
-  TimestampTz history = 0;     // when to look after partitions next
-  TimestampTz sweep = 0;       // when to sweep next
+  TimestampTz history = 0;  // when to look after partitions next
+  TimestampTz sweep = 0;    // when to sweep next
   TimestampTz second_look = 0;
   TimestampTz requests = 0;
   TimestampTz lanes = 0;
@@ -140,7 +141,9 @@ TimestampTz set_clock(TimestampTz now) {
 
 long sooner(long a, long b) { return a < 0 ? b : b < 0 ? a : Min(a, b); }
 
-long until(TimestampTz at, TimestampTz now) { return at == 0 || at == core::kMax ? -1 : at <= now ? 0 : static_cast<long>(Min((at - now + 999) / 1000, int64{3600000})); }
+long until(TimestampTz at, TimestampTz now) {
+  return at == 0 || at == core::kMax ? -1 : at <= now ? 0 : static_cast<long>(Min((at - now + 999) / 1000, int64{3600000}));
+}
 
 void main_loop(MemoryContext memory) {
   Timers timers;
@@ -166,7 +169,8 @@ void main_loop(MemoryContext memory) {
     const TimestampTz then = GetCurrentTimestamp();
     wait = sooner(wait, until(due, then));
     if (database->gate)
-      for (const TimestampTz t : {timers.history, timers.sweep, timers.second_look, timers.requests, timers.lanes}) wait = sooner(wait, until(t, then));
+      for (const TimestampTz t : {timers.history, timers.sweep, timers.second_look, timers.requests, timers.lanes})
+        wait = sooner(wait, until(t, then));
     pgstat_report_stat(true);
     if (pg_atomic_read_u32(&database->events) != 0) continue;
     (void)WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | (wait >= 0 ? WL_TIMEOUT : 0), wait, PG_WAIT_EXTENSION);
@@ -192,11 +196,7 @@ extern "C" void dts_scheduler_main(Datum arg) {
   database->pid = MyProcPid;
   database->since = GetCurrentTimestamp();
   SetConfigOption("application_name", "dts scheduler", PGC_USERSET, PGC_S_SESSION);
-#if PG_VERSION_NUM >= 170000
-  SetConfigOption("transaction_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
-#endif
-  for (const char* name : {"statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"})
-    SetConfigOption(name, "0", PGC_SUSET, PGC_S_OVERRIDE);
+  pg::neutralise_timeouts();
   MemoryContext const memory = AllocSetContextCreate(TopMemoryContext, "dts scheduler", ALLOCSET_DEFAULT_SIZES);
   MemoryContextSwitchTo(memory);
   start_up();

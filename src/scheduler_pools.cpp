@@ -11,9 +11,9 @@ namespace {
 using store::ExecutorSlot;
 using store::PoolSlot;
 
-constexpr long kGrowDelayMs = 5;       // a burst of one short task needs no second executor
-constexpr int64 kTurnUs = 1000000;     // with more owners than workers, each executor serves at least this long
-constexpr int64 kGraceUs = 5000000;    // between a timeout and the end of the process
+constexpr long kGrowDelayMs = 5;     // a burst of one short task needs no second executor
+constexpr int64 kTurnUs = 1000000;   // with more owners than workers, each executor serves at least this long
+constexpr int64 kGraceUs = 5000000;  // between a timeout and the end of the process
 
 BackgroundWorkerHandle* handles[store::kMaxSlots];
 uint64 handle_generation[store::kMaxSlots];
@@ -68,7 +68,8 @@ void make_room(const PoolSlot& wanting) {
   int retiring = 0, active = 0;
   for (int k = 0; k < store::kMaxSlots; k++) retiring += store::slots[k].kind == ExecutorSlot::Kind::Live && store::slots[k].retire ? 1 : 0;
   if (retiring >= static_cast<int>(pg_atomic_read_u32(&store::shared->wanting))) return;
-  for (int i = 0; i < store::shared->pool_count; i++) active += store::pools[i].used && (store::pools[i].executors > 0 || store::pools[i].wanting != 0);
+  for (int i = 0; i < store::shared->pool_count; i++)
+    active += store::pools[i].used && (store::pools[i].executors > 0 || store::pools[i].wanting != 0);
   const int fair = Max(1, settings::max_workers / Max(1, active));
   const TimestampTz now = GetCurrentTimestamp();
   int victim = -1, best = 0;
@@ -142,7 +143,8 @@ long size_pool(int pool, TimestampTz now) {
   }
   if (p.retry_at > now) return ms_until(p.retry_at, now);
   int share = 0;
-  for (int i = 0; i < store::shared->pool_count; i++) share += store::pools[i].used && (store::pools[i].executors > 0 || store::pools[i].wanting != 0 || i == pool);
+  for (int i = 0; i < store::shared->pool_count; i++)
+    share += store::pools[i].used && (store::pools[i].executors > 0 || store::pools[i].wanting != 0 || i == pool);
   if (p.executors >= Max(1, settings::max_workers / Max(1, share))) {
     set_wanting(p, false);
     return -1;

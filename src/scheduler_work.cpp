@@ -31,7 +31,8 @@ bool in_transaction(const char* what, F&& f) {
   });
   if (error != nullptr) {
     AbortOutOfAnyTransaction();
-    ereport(LOG, (errmsg("dts scheduler: %s failed: %s", what, error->message), error->detail != nullptr ? errdetail("%s", error->detail) : 0));
+    ereport(LOG,
+            (errmsg("dts scheduler: %s failed: %s", what, error->message), error->detail != nullptr ? errdetail("%s", error->detail) : 0));
   }
   MemoryContextSwitchTo(memory);
   pgstat_report_activity(STATE_IDLE, nullptr);
@@ -91,7 +92,8 @@ bool check_site(char* why, size_t size) {
         0,
         {}};
     static pg::Statement other{
-        "SELECT s.site FROM dts.site s, dts._place() p WHERE (s.system_identifier, s.database, s.site) IS DISTINCT FROM (p.system_identifier, p.database, p.site) LIMIT 1",
+        "SELECT s.site FROM dts.site s, dts._place() p WHERE (s.system_identifier, s.database, s.site) IS DISTINCT FROM "
+        "(p.system_identifier, p.database, p.site) LIMIT 1",
         0,
         {}};
     const pg::AsOwner as(store::catalog().owner);
@@ -111,14 +113,15 @@ bool list_lanes() {
   in_transaction("listing lanes", [&] {
     static pg::Statement with_rows{
         "WITH RECURSIVE l AS ((SELECT t.lane FROM dts.task t WHERE t.state = 0 ORDER BY t.lane LIMIT 1) UNION ALL "
-        "SELECT (SELECT t.lane FROM dts.task t WHERE t.state = 0 AND t.lane > l.lane ORDER BY t.lane LIMIT 1) FROM l WHERE l.lane IS NOT NULL) "
+        "SELECT (SELECT t.lane FROM dts.task t WHERE t.state = 0 AND t.lane > l.lane ORDER BY t.lane LIMIT 1) FROM l WHERE l.lane IS NOT "
+        "NULL) "
         "SELECT d.id, d.owner::oid, d.queue, d.priority FROM l JOIN dts.lane d ON d.id = l.lane",
         0,
         {}};
     each_row(with_rows, nullptr, [&](uint64 i) {
       bool null = false;
-      const store::LaneInfo lane{DatumGetInt32(pg::column(i, 1, &null)), DatumGetObjectId(pg::column(i, 2, &null)), DatumGetInt32(pg::column(i, 3, &null)),
-                                 static_cast<int16>(DatumGetInt32(pg::column(i, 4, &null)))};
+      const store::LaneInfo lane{DatumGetInt32(pg::column(i, 1, &null)), DatumGetObjectId(pg::column(i, 2, &null)),
+                                 DatumGetInt32(pg::column(i, 3, &null)), static_cast<int16>(DatumGetInt32(pg::column(i, 4, &null)))};
       if (store::lane_slot(MyDatabaseId, lane) < 0) complete = false;
     });
   });
@@ -205,7 +208,8 @@ void lapse_leases() {
     in_transaction("taking a lease back", [&] {
       TaskTable table = TaskTable::open();
       Task t;
-      const bool ours = table.lock(task[i], &t) == TaskTable::Found::Locked && t.state == State::Leased && !store::slots_hold(MyDatabaseId, t.id);
+      const bool ours =
+          table.lock(task[i], &t) == TaskTable::Found::Locked && t.state == State::Leased && !store::slots_hold(MyDatabaseId, t.id);
       const Lane* const lane = ours ? store::lane_by_id(t.lane) : nullptr;
       if (lane != nullptr) {
         Outcome o;
@@ -213,7 +217,8 @@ void lapse_leases() {
         const store::Charge charge = store::charge_of(MyDatabaseId, t.id);
         o.charged = charge != store::Charge::None;
         o.crashed = charge == store::Charge::Crash;
-        o.error = store::error_json(ERRCODE_ADMIN_SHUTDOWN, "the server process that ran this task is gone", "It may have had its effect, in part or whole.");
+        o.error = store::error_json(ERRCODE_ADMIN_SHUTDOWN, "the server process that ran this task is gone",
+                                    "It may have had its effect, in part or whole.");
         t.attempt--;  // it was counted when it was leased
         if (store::board_has(MyDatabaseId, t.id)) {
           o.state = State::Cancelled;
@@ -263,7 +268,8 @@ void end_all(pg::Statement& which, State state, int sqlstate, const char* messag
 }  // namespace
 
 void end_expired() {
-  static pg::Statement expired{"SELECT id FROM dts.task WHERE expires_at <= pg_catalog.clock_timestamp() AND state IN (0, 1) LIMIT $1", 1, {INT4OID}};
+  static pg::Statement expired{
+      "SELECT id FROM dts.task WHERE expires_at <= pg_catalog.clock_timestamp() AND state IN (0, 1) LIMIT $1", 1, {INT4OID}};
   static pg::Statement orphaned{
       "SELECT t.id FROM dts.lane l JOIN dts.task t ON t.lane = l.id AND t.state = 0 "
       "WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_authid a WHERE a.oid = l.owner::oid) LIMIT $1",
@@ -332,7 +338,9 @@ bool covered(int slot, int32 lane, core::Key key) {
   return yes;
 }
 
-pg::Statement due_rows{"SELECT id, run_at FROM dts.task WHERE lane = $1 AND state = 0 AND run_at <= $2 ORDER BY run_at, id LIMIT $3", 3, {INT4OID, TIMESTAMPTZOID, INT4OID}};
+pg::Statement due_rows{"SELECT id, run_at FROM dts.task WHERE lane = $1 AND state = 0 AND run_at <= $2 ORDER BY run_at, id LIMIT $3",
+                       3,
+                       {INT4OID, TIMESTAMPTZOID, INT4OID}};
 
 }  // namespace
 

@@ -27,7 +27,11 @@ void keep_notice(const char* s, size_t length) {
   pq_parse_errornotice(&message, &e);
   if (e.elevel >= ERROR) return;
   if (notices.len > 0) appendStringInfoChar(&notices, '\n');
-  appendStringInfo(&notices, "%s: %s", e.elevel == WARNING ? "WARNING" : e.elevel == NOTICE ? "NOTICE" : e.elevel == INFO ? "INFO" : "DEBUG",
+  appendStringInfo(&notices, "%s: %s",
+                   e.elevel == WARNING  ? "WARNING"
+                   : e.elevel == NOTICE ? "NOTICE"
+                   : e.elevel == INFO   ? "INFO"
+                                        : "DEBUG",
                    e.message != nullptr ? e.message : "");
   if (e.detail != nullptr) appendStringInfo(&notices, " (%s)", e.detail);
   if (notices.len > kNoticesKept) {
@@ -58,10 +62,8 @@ bool leaves_something(const Node* n) {
     case T_DiscardStmt:
     case T_ListenStmt:
     case T_UnlistenStmt:
-    case T_ConstraintsSetStmt:
-      return true;
-    default:
-      return false;
+    case T_ConstraintsSetStmt: return true;
+    default: return false;
   }
 }
 
@@ -101,9 +103,7 @@ void session_install() {
   ProcessUtility_hook = on_utility;
 }
 
-bool session_used() {
-  return used || (MyXactFlags & XACT_FLAGS_ACCESSEDTEMPNAMESPACE) != 0 || !ThereAreNoReadyPortals();
-}
+bool session_used() { return used || (MyXactFlags & XACT_FLAGS_ACCESSEDTEMPNAMESPACE) != 0 || !ThereAreNoReadyPortals(); }
 
 void session_unlock() { LockReleaseSession(USER_LOCKMETHOD); }
 

@@ -40,22 +40,24 @@ constexpr IntSetting kInts[] = {
      GUC_UNIT_MS},
     {"dts.max_payload", "Largest SQL text and largest arguments of a task.", &max_payload_kb, 1, 65536, PGC_SUSET, GUC_UNIT_KB},
     {"dts.max_result_size", "Results are cut above this size, row by row.", &max_result_kb, 0, 16384, PGC_SUSET, GUC_UNIT_KB},
-    {"dts.max_crashes", "A task that crashes the server this often while it runs alone becomes a dead letter.", &max_crashes, 1, 100, PGC_SIGHUP,
-     0},
-    {"dts.batch_budget", "A batch of tasks that share a transaction ends after this time.", &batch_budget_ms, 1, 10000, PGC_SIGHUP, GUC_UNIT_MS},
-    {"dts.sweep_interval", "Shortest time between two looks for tasks that were written behind dts's functions.", &sweep_interval_s, 1, 86400,
-     PGC_SIGHUP, GUC_UNIT_S},
+    {"dts.max_crashes", "A task that crashes the server this often while it runs alone becomes a dead letter.", &max_crashes, 1, 100,
+     PGC_SIGHUP, 0},
+    {"dts.batch_budget", "A batch of tasks that share a transaction ends after this time.", &batch_budget_ms, 1, 10000, PGC_SIGHUP,
+     GUC_UNIT_MS},
+    {"dts.sweep_interval", "Shortest time between two looks for tasks that were written behind dts's functions.", &sweep_interval_s, 1,
+     86400, PGC_SIGHUP, GUC_UNIT_S},
 };
 
 constexpr IntSetting kSizes[] = {
-    {"dts.max_lanes", "Lanes (owner, queue, tenant, priority) held in shared memory; more work too, but are slower.", &max_lanes, 16, 262144,
-     PGC_POSTMASTER, 0},
+    {"dts.max_lanes", "Lanes (owner, queue, tenant, priority) held in shared memory; more work too, but are slower.", &max_lanes, 16,
+     262144, PGC_POSTMASTER, 0},
     {"dts.max_queues", "Queues, of all databases, that may exist.", &max_queues, 8, 65536, PGC_POSTMASTER, 0},
     {"dts.max_databases", "Databases in which dts may run.", &max_databases, 1, 1024, PGC_POSTMASTER, 0},
 };
 
 void define_int(const IntSetting& s) {
-  DefineCustomIntVariable(s.name, s.description, nullptr, s.value, *s.value, s.lowest, s.highest, s.context, s.flags, nullptr, nullptr, nullptr);
+  DefineCustomIntVariable(s.name, s.description, nullptr, s.value, *s.value, s.lowest, s.highest, s.context, s.flags, nullptr, nullptr,
+                          nullptr);
 }
 
 }  // namespace
@@ -64,12 +66,12 @@ void define(bool preloaded) {
   for (const IntSetting& s : kInts) define_int(s);
   if (preloaded)
     for (const IntSetting& s : kSizes) define_int(s);
-  DefineCustomBoolVariable("dts.enabled", "Whether tasks are started; off lets running ones end.", nullptr, &enabled, true, PGC_SIGHUP, 0, nullptr,
-                           nullptr, nullptr);
+  DefineCustomBoolVariable("dts.enabled", "Whether tasks are started; off lets running ones end.", nullptr, &enabled, true, PGC_SIGHUP, 0,
+                           nullptr, nullptr, nullptr);
   DefineCustomBoolVariable("dts.allow_superuser_tasks", "Whether tasks owned by superusers may be submitted and run.", nullptr,
                            &allow_superuser_tasks, true, PGC_SIGHUP, 0, nullptr, nullptr, nullptr);
-  DefineCustomStringVariable("dts.site", "Name of this server; give physical clones another one to keep them from running tasks.", nullptr, &site, "",
-                             PGC_SIGHUP, 0, nullptr, nullptr, nullptr);
+  DefineCustomStringVariable("dts.site", "Name of this server; give physical clones another one to keep them from running tasks.", nullptr,
+                             &site, "", PGC_SIGHUP, 0, nullptr, nullptr, nullptr);
   MarkGUCPrefixReserved("dts");
 }
 

@@ -27,7 +27,8 @@ void find_private(FunctionCallInfo fcinfo, FmgrInfo* out) {
   ReleaseSysCache(tuple);
   if (schema != store::catalog().schema) elog(ERROR, "function is not part of dts");
   oidvector* const signature = buildoidvector(types, n + 1);
-  const Oid found = GetSysCacheOid3(PROCNAMEARGSNSP, Anum_pg_proc_oid, CStringGetDatum(name), PointerGetDatum(signature), ObjectIdGetDatum(schema));
+  const Oid found =
+      GetSysCacheOid3(PROCNAMEARGSNSP, Anum_pg_proc_oid, CStringGetDatum(name), PointerGetDatum(signature), ObjectIdGetDatum(schema));
   if (!OidIsValid(found)) elog(ERROR, "dts.%s does not exist", name);
   fmgr_info_cxt(found, out, fcinfo->flinfo->fn_mcxt);
 }

@@ -37,7 +37,8 @@ LaneInfo check_mine(const Task& t, const Lane** lane = nullptr) {
 }
 
 pg::Statement final_run{
-    "SELECT r.outcome, l.owner::oid FROM dts.run r JOIN dts.lane l ON l.id = r.lane WHERE r.task = $1 AND r.outcome <> 20 ORDER BY r.ended_at DESC LIMIT 1",
+    "SELECT r.outcome, l.owner::oid FROM dts.run r JOIN dts.lane l ON l.id = r.lane WHERE r.task = $1 AND r.outcome <> 20 ORDER BY "
+    "r.ended_at DESC LIMIT 1",
     1,
     {INT8OID}};
 pg::Statement dead{"SELECT 11::int2, l.owner::oid FROM dts.dead_letter d JOIN dts.lane l ON l.id = d.lane WHERE d.id = $1", 1, {INT8OID}};
@@ -74,7 +75,8 @@ pg::Statement audit_entry{"INSERT INTO dts.audit_entry (who, action, object, bef
                           {OIDOID, TEXTOID, TEXTOID, TEXTOID}};
 
 void audit(const char* action, int64 task, const char* after) {
-  const Datum values[] = {ObjectIdGetDatum(GetUserId()), CStringGetTextDatum(action), CStringGetTextDatum(psprintf("task %lld", static_cast<long long>(task))),
+  const Datum values[] = {ObjectIdGetDatum(GetUserId()), CStringGetTextDatum(action),
+                          CStringGetTextDatum(psprintf("task %lld", static_cast<long long>(task))),
                           after == nullptr ? Datum{0} : CStringGetTextDatum(after)};
   const char nulls[] = {' ', ' ', ' ', after == nullptr ? 'n' : ' ', '\0'};
   const pg::AsOwner as(store::catalog().owner);
@@ -107,7 +109,8 @@ void cancel_locked(TaskTable& table, const Task& t, const LaneInfo& lane) {
   o.state = State::Cancelled;
   o.ended_at = GetCurrentTimestamp();
   if (t.state == State::Leased) {
-    o.error = store::error_json(ERRCODE_QUERY_CANCELED, "cancelled while it ran outside a transaction", "It may have had its effect, in part or whole.");
+    o.error = store::error_json(ERRCODE_QUERY_CANCELED, "cancelled while it ran outside a transaction",
+                                "It may have had its effect, in part or whole.");
     (void)store::slots_interrupt(MyDatabaseId, t.id);
   }
   store::end_task(table, t, lane, o);
@@ -127,7 +130,8 @@ const char* cancel(int64 id) {
     // The post comes before the scan: who starts it after the post sees the board, who started before is found by the scan.
     post_request(id, "cancel", nullptr, nullptr);
     if (!store::board_add(MyDatabaseId, id))
-      ereport(ERROR, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED), errmsg("too many requests to cancel stand at once"), errhint("Try again later.")));
+      ereport(ERROR, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED), errmsg("too many requests to cancel stand at once"),
+                      errhint("Try again later.")));
   }
   bool alive = false;
   const TimestampTz until = GetCurrentTimestamp() + settings::steer_wait_ms * 1000LL;
@@ -165,7 +169,8 @@ const char* steer(int64 id, const char* action, const TimestampTz* run_at, const
   }
   const Lane* lane = nullptr;
   const LaneInfo from = check_mine(t, &lane);
-  audit(action, id, run_at != nullptr ? psprintf("{\"run_at\": \"%s\"}", timestamptz_to_str(*run_at)) : psprintf("{\"priority\": %d}", *priority));
+  audit(action, id,
+        run_at != nullptr ? psprintf("{\"run_at\": \"%s\"}", timestamptz_to_str(*run_at)) : psprintf("{\"priority\": %d}", *priority));
   const char* answer = "noted";
   if (found == TaskTable::Found::Locked && t.state != State::Leased) {
     Task now = t;
@@ -181,8 +186,15 @@ const char* steer(int64 id, const char* action, const TimestampTz* run_at, const
   return answer;
 }
 
-pg::Statement take_letter{"DELETE FROM dts.dead_letter WHERE id = $1 RETURNING lane, submitted_at, timeout_ms, handler, flags, kind, max_attempts, sql, args, extra", 1, {INT8OID}};
-pg::Statement letter_owner{"SELECT l.owner::oid FROM dts.dead_letter d JOIN dts.lane l ON l.id = d.lane WHERE d.id = $1 FOR UPDATE OF d SKIP LOCKED", 1, {INT8OID}};
+pg::Statement take_letter{
+    "DELETE FROM dts.dead_letter WHERE id = $1 RETURNING lane, submitted_at, timeout_ms, handler, flags, kind, max_attempts, sql, args, "
+    "extra",
+    1,
+    {INT8OID}};
+pg::Statement letter_owner{
+    "SELECT l.owner::oid FROM dts.dead_letter d JOIN dts.lane l ON l.id = d.lane WHERE d.id = $1 FOR UPDATE OF d SKIP LOCKED",
+    1,
+    {INT8OID}};
 pg::Statement key_again{"UPDATE dts.key SET free_at = NULL WHERE task = $1", 1, {INT8OID}};
 
 /// Whether there is a dead letter of the caller's that nobody else is redriving.
@@ -274,7 +286,8 @@ DTS_FUNCTION(dts_cancel) { return answer(cancel(task_arg(fcinfo))); }
 DTS_FUNCTION(dts_reschedule) {
   const int64 id = task_arg(fcinfo);
   if (!PG_ARGISNULL(1) && !PG_ARGISNULL(2))
-    ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("argument \"delay\" cannot be given together with \"run_at\""), errhint("Give one of the two.")));
+    ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("argument \"delay\" cannot be given together with \"run_at\""),
+                    errhint("Give one of the two.")));
   TimestampTz at = GetCurrentTimestamp();
   if (!PG_ARGISNULL(1)) at = PG_GETARG_TIMESTAMPTZ(1);
   if (!PG_ARGISNULL(2)) {
@@ -296,7 +309,8 @@ DTS_FUNCTION(dts_set_priority) {
   if (PG_ARGISNULL(1)) ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("argument \"priority\" must not be null")));
   const int priority = PG_GETARG_INT32(1);
   if (priority < 0 || priority > 9)
-    ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("argument \"priority\" must be between 0 and 9"), errdetail("Got %d.", priority)));
+    ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("argument \"priority\" must be between 0 and 9"),
+                    errdetail("Got %d.", priority)));
   return answer(steer(id, "set_priority", nullptr, &priority));
 }
 
@@ -336,12 +350,17 @@ DTS_FUNCTION(dts_redrive) {
 DTS_FUNCTION(dts_redrive_queue) {
   if (PG_ARGISNULL(0)) ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("argument \"queue\" must not be null")));
   const int max = PG_ARGISNULL(1) ? 1000 : PG_GETARG_INT32(1);
-  if (max < 1) ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("argument \"max_tasks\" must be positive"), errdetail("Got %d.", max)));
+  if (max < 1)
+    ereport(ERROR,
+            (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("argument \"max_tasks\" must be positive"), errdetail("Got %d.", max)));
   const char* const name = text_to_cstring(PG_GETARG_TEXT_PP(0));
   const store::Queue* const q = store::queue_by_name(name);
   if (q == nullptr)
     ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("queue \"%s\" does not exist", name), errhint("See dts.queues.")));
-  static pg::Statement letters{"SELECT d.id, l.owner::oid FROM dts.lane l JOIN dts.dead_letter d ON d.lane = l.id WHERE l.queue = $1 ORDER BY d.failed_at, d.id", 1, {INT4OID}};
+  static pg::Statement letters{
+      "SELECT d.id, l.owner::oid FROM dts.lane l JOIN dts.dead_letter d ON d.lane = l.id WHERE l.queue = $1 ORDER BY d.failed_at, d.id",
+      1,
+      {INT4OID}};
   const Datum values[] = {Int32GetDatum(q->id)};
   MemoryContext const memory = CurrentMemoryContext;
   const pg::AsOwner as(store::catalog().owner);

@@ -70,7 +70,8 @@ Datum array_element_error(const char* argument) {
 Datum* elements(FunctionCallInfo fcinfo, int i, const char* name, Oid type, int* n) {
   if (PG_ARGISNULL(i)) ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("argument \"%s\" must not be null", name)));
   ArrayType* const array = PG_GETARG_ARRAYTYPE_P(i);
-  if (ARR_NDIM(array) > 1) ereport(ERROR, (errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR), errmsg("argument \"%s\" must be a one-dimensional array", name)));
+  if (ARR_NDIM(array) > 1)
+    ereport(ERROR, (errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR), errmsg("argument \"%s\" must be a one-dimensional array", name)));
   Datum* values = nullptr;
   bool* nulls = nullptr;
   deconstruct_array(array, type, -1, false, TYPALIGN_INT, &values, &nulls, n);

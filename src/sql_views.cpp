@@ -24,7 +24,8 @@ Datum instant(TimestampTz t, bool* null) {
   return TimestampTzGetDatum(t);
 }
 
-void put_process(ReturnSetInfo* info, int slot, const char* kind, Oid db, Oid owner, int pid, TimestampTz since, const store::ExecutorSlot* s) {
+void put_process(ReturnSetInfo* info, int slot, const char* kind, Oid db, Oid owner, int pid, TimestampTz since,
+                 const store::ExecutorSlot* s) {
   Datum v[12];
   bool n[12] = {};
   v[0] = Int32GetDatum(slot);
@@ -152,7 +153,8 @@ DTS_FUNCTION(dts_database_stats) {
     lanes_used++;
     merges += store::lanes[i].merges;
   }
-  for (int k = 0; k < store::kMaxSlots; k++) executors += store::slots[k].kind == store::ExecutorSlot::Kind::Live && store::slots[k].db == MyDatabaseId;
+  for (int k = 0; k < store::kMaxSlots; k++)
+    executors += store::slots[k].kind == store::ExecutorSlot::Kind::Live && store::slots[k].db == MyDatabaseId;
   const struct {
     const char* name;
     double value;
@@ -187,7 +189,8 @@ DTS_FUNCTION(dts_fence) {
 DTS_FUNCTION(dts_place) {
   TupleDesc desc = nullptr;
   if (get_call_result_type(fcinfo, nullptr, &desc) != TYPEFUNC_COMPOSITE) elog(ERROR, "unexpected result type of dts._place");
-  Datum v[3] = {Int64GetDatum(static_cast<int64>(GetSystemIdentifier())), ObjectIdGetDatum(MyDatabaseId), CStringGetTextDatum(settings::site)};
+  Datum v[3] = {Int64GetDatum(static_cast<int64>(GetSystemIdentifier())), ObjectIdGetDatum(MyDatabaseId),
+                CStringGetTextDatum(settings::site)};
   bool nulls[3] = {};
   return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), v, nulls));
 }

@@ -13,7 +13,8 @@ using store::Defaults;
 constexpr int64 kCentury = 100LL * 366 * USECS_PER_DAY;
 
 void bad(const char* argument, const char* wants, const char* hint) {
-  ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("argument \"%s\" %s", argument, wants), hint != nullptr ? errhint("%s", hint) : 0));
+  ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("argument \"%s\" %s", argument, wants),
+                  hint != nullptr ? errhint("%s", hint) : 0));
 }
 
 /// Microseconds of an interval; a month counts 30 days.
@@ -21,7 +22,8 @@ double span(const Interval* i) { return static_cast<double>(i->time) + (i->day +
 
 void check_interval(const Interval* i, const char* argument, double lowest) {
   if (i == nullptr) return;
-  if (span(i) < lowest || i->time < -static_cast<int64>(kCentury)) bad(argument, lowest > 0 ? "must be a positive interval" : "must not be negative", nullptr);
+  if (span(i) < lowest || i->time < -static_cast<int64>(kCentury))
+    bad(argument, lowest > 0 ? "must be a positive interval" : "must not be negative", nullptr);
   if (span(i) > static_cast<double>(kCentury)) bad(argument, "must be at most 100 years", nullptr);
 }
 
@@ -53,8 +55,8 @@ int32 milliseconds(const Interval* i) {
 
 int in_range(const char* argument, int value, int lowest, int highest) {
   if (value < lowest || value > highest)
-    ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("argument \"%s\" must be between %d and %d", argument, lowest, highest),
-                    errdetail("Got %d.", value)));
+    ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                    errmsg("argument \"%s\" must be between %d and %d", argument, lowest, highest), errdetail("Got %d.", value)));
   return value;
 }
 
@@ -66,7 +68,9 @@ Oid owner_of(const Options& o) {
   Oid owner = caller;
   if (o.owner != nullptr) {
     owner = get_role_oid(o.owner, true);
-    if (!OidIsValid(owner)) ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("role \"%s\" does not exist", o.owner), errdetail("Given as argument \"owner\".")));
+    if (!OidIsValid(owner))
+      ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("role \"%s\" does not exist", o.owner),
+                      errdetail("Given as argument \"owner\".")));
     if (!is_member_of_role(caller, owner))
       ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("permission denied to submit a task for role \"%s\"", o.owner),
                       errdetail("Argument \"owner\" must name a role that you are a member of.")));
@@ -78,24 +82,23 @@ Oid owner_of(const Options& o) {
   const bool super = role->rolsuper;
   ReleaseSysCache(tuple);
   if (!login)
-    ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("role \"%s\" cannot own tasks because it may not log in", GetUserNameFromId(owner, false)),
+    ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+                    errmsg("role \"%s\" cannot own tasks because it may not log in", GetUserNameFromId(owner, false)),
                     errhint("Tasks run in a session of their owner: give the role LOGIN, or name another one in argument \"owner\".")));
   if (super && !settings::allow_superuser_tasks)
-    ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("tasks of superusers are not allowed"), errhint("See the setting dts.allow_superuser_tasks.")));
-#if PG_VERSION_NUM >= 160000
-  const bool connect = object_aclcheck(DatabaseRelationId, MyDatabaseId, owner, ACL_CONNECT) == ACLCHECK_OK;
-#else
-  const bool connect = pg_database_aclcheck(MyDatabaseId, owner, ACL_CONNECT) == ACLCHECK_OK;
-#endif
-  if (!connect)
-    ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("role \"%s\" cannot own tasks because it may not connect to this database", GetUserNameFromId(owner, false))));
+    ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("tasks of superusers are not allowed"),
+                    errhint("See the setting dts.allow_superuser_tasks.")));
+  if (!pg::may_connect(owner, MyDatabaseId))
+    ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+                    errmsg("role \"%s\" cannot own tasks because it may not connect to this database", GetUserNameFromId(owner, false))));
   return owner;
 }
 
 const store::Queue& queue_of(const char* name) {
   const store::Queue* const q = store::queue_by_name(name);
   if (q == nullptr)
-    ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("queue \"%s\" does not exist", name), errhint("Create it with dts.create_queue, or see dts.queues.")));
+    ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("queue \"%s\" does not exist", name),
+                    errhint("Create it with dts.create_queue, or see dts.queues.")));
   return *q;
 }
 
@@ -134,12 +137,14 @@ void check_options(const Options& o) {
   if (o.timeout != nullptr && span(o.timeout) > 20.0 * USECS_PER_DAY) bad("timeout", "must be at most 20 days", nullptr);
   check_interval(o.key_ttl, "key_ttl", 0);
   store::check_retry(o.retry);
-  if (o.labels != nullptr && (!JB_ROOT_IS_OBJECT(o.labels) || VARSIZE(o.labels) > 8192)) bad("labels", "must be a JSON object of at most 8 kB", nullptr);
+  if (o.labels != nullptr && (!JB_ROOT_IS_OBJECT(o.labels) || VARSIZE(o.labels) > 8192))
+    bad("labels", "must be a JSON object of at most 8 kB", nullptr);
   if (o.tenant != nullptr && strlen(o.tenant) > 200) bad("tenant", "must be at most 200 bytes long", nullptr);
   if (o.key != nullptr && (o.key[0] == '\0' || strlen(o.key) > 1000)) bad("key", "must be 1 to 1000 bytes long", nullptr);
-  if (o.key == nullptr && (o.on_conflict != nullptr || o.key_ttl != nullptr)) bad(o.on_conflict != nullptr ? "on_conflict" : "key_ttl", "needs \"key\"", nullptr);
-  if (o.on_conflict != nullptr && strcmp(o.on_conflict, "return") != 0 && strcmp(o.on_conflict, "replace") != 0 && strcmp(o.on_conflict, "push") != 0 &&
-      strcmp(o.on_conflict, "error") != 0)
+  if (o.key == nullptr && (o.on_conflict != nullptr || o.key_ttl != nullptr))
+    bad(o.on_conflict != nullptr ? "on_conflict" : "key_ttl", "needs \"key\"", nullptr);
+  if (o.on_conflict != nullptr && strcmp(o.on_conflict, "return") != 0 && strcmp(o.on_conflict, "replace") != 0 &&
+      strcmp(o.on_conflict, "push") != 0 && strcmp(o.on_conflict, "error") != 0)
     ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid value for argument \"on_conflict\": \"%s\"", o.on_conflict),
                     errhint("Use return, replace, push or error.")));
 }
@@ -182,9 +187,10 @@ bool choose_bool(const Maybe<bool>& given, bool otherwise) { return given.given 
 
 void check_payload_size(Jsonb* payload, const char* argument) {
   if (payload != nullptr && VARSIZE(payload) > static_cast<Size>(settings::max_payload_kb) * 1024)
-    ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("argument \"%s\" is too large", argument),
-                    errdetail("It has %zu bytes, at most %d kB are allowed.", static_cast<size_t>(VARSIZE(payload)), settings::max_payload_kb),
-                    errhint("Keep large data in a table and pass its key, or raise dts.max_payload.")));
+    ereport(ERROR,
+            (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("argument \"%s\" is too large", argument),
+             errdetail("It has %zu bytes, at most %d kB are allowed.", static_cast<size_t>(VARSIZE(payload)), settings::max_payload_kb),
+             errhint("Keep large data in a table and pass its key, or raise dts.max_payload.")));
 }
 
 void check_sql(const char* sql, bool transactional, int placeholders, bool has_args) {
@@ -199,8 +205,11 @@ void check_sql(const char* sql, bool transactional, int placeholders, bool has_a
                     errhint("dts runs each task in a transaction; a procedure that commits can be called with transactional => false.")));
   if (shape.copy_stream != nullptr)
     ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("%s is not possible in a task", shape.copy_stream)));
-  if (shape.statements > 1 && has_args) bad("sql", "must hold a single statement when it takes arguments", "Put the statements into a function, or submit them as several tasks.");
-  if (shape.statements > 1 && !transactional) bad("sql", "must hold a single statement with transactional => false", "Submit them as several tasks.");
+  if (shape.statements > 1 && has_args)
+    bad("sql", "must hold a single statement when it takes arguments",
+        "Put the statements into a function, or submit them as several tasks.");
+  if (shape.statements > 1 && !transactional)
+    bad("sql", "must hold a single statement with transactional => false", "Submit them as several tasks.");
   if (!has_args && shape.placeholders > placeholders)
     ereport(ERROR, (errcode(ERRCODE_UNDEFINED_PARAMETER), errmsg("there is no argument for $%d", shape.placeholders),
                     errdetail("The SQL has placeholders up to $%d but %d argument(s).", shape.placeholders, placeholders),
@@ -236,13 +245,15 @@ Prepared prepare_handler(const char* name, const Options& o) {
   if (name == nullptr) ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("argument \"handler\" must not be null")));
   const store::Handler* const h = store::handler_by_name(name);
   if (h == nullptr)
-    ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("handler \"%s\" does not exist", name), errhint("Create it with dts.create_handler, or see dts.handlers.")));
+    ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("handler \"%s\" does not exist", name),
+                    errhint("Create it with dts.create_handler, or see dts.handlers.")));
   if (!h->shared && !store::role_may(GetUserId(), h->owner))
     ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("permission denied for handler \"%s\"", name),
                     errdetail("It is not shared, and you are no member of its owner's role.")));
   const store::Handler handler = *h;
   const char* const queue = o.queue != nullptr ? o.queue : handler.queue != nullptr ? handler.queue : "default";
-  Prepared p = prepare(o, handler.defaults, queue, choose_bool(o.transactional, handler.transactional), choose_bool(o.capture, handler.capture));
+  Prepared p =
+      prepare(o, handler.defaults, queue, choose_bool(o.transactional, handler.transactional), choose_bool(o.capture, handler.capture));
   p.task.handler = handler.id;
   return p;
 }

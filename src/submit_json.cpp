@@ -9,7 +9,8 @@ namespace {
 int at = 0;  // position of the object being read, for messages
 
 [[noreturn]] void refuse(const char* key, const char* wanted) {
-  ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid value for \"%s\" in element %d of argument \"tasks\"", key, at), errhint("Give %s.", wanted)));
+  ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid value for \"%s\" in element %d of argument \"tasks\"", key, at),
+                  errhint("Give %s.", wanted)));
 }
 
 const char* text_of(const JsonbValue& v, const char* key) {
@@ -43,28 +44,46 @@ Interval* interval_of(const JsonbValue& v, const char* key) {
 }
 
 TimestampTz instant_of(const JsonbValue& v, const char* key) {
-  return DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in, CStringGetDatum(text_of(v, key)), ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
+  return DatumGetTimestampTz(
+      DirectFunctionCall3(timestamptz_in, CStringGetDatum(text_of(v, key)), ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
 }
 
 /// Reads one option; false if there is none of this name.
 bool read_option(const char* key, const JsonbValue& v, Options* o) {
-  if (strcmp(key, "queue") == 0) o->queue = text_of(v, key);
-  else if (strcmp(key, "priority") == 0) o->priority = {true, int_of(v, key)};
-  else if (strcmp(key, "run_at") == 0) o->run_at = {true, instant_of(v, key)};
-  else if (strcmp(key, "delay") == 0) o->delay = interval_of(v, key);
-  else if (strcmp(key, "max_attempts") == 0) o->max_attempts = {true, int_of(v, key)};
-  else if (strcmp(key, "retry") == 0) o->retry = json_of(v);
-  else if (strcmp(key, "timeout") == 0) o->timeout = interval_of(v, key);
-  else if (strcmp(key, "expires") == 0) o->expires = {true, instant_of(v, key)};
-  else if (strcmp(key, "key") == 0) o->key = text_of(v, key);
-  else if (strcmp(key, "on_conflict") == 0) o->on_conflict = text_of(v, key);
-  else if (strcmp(key, "key_ttl") == 0) o->key_ttl = interval_of(v, key);
-  else if (strcmp(key, "transactional") == 0) o->transactional = {true, bool_of(v, key)};
-  else if (strcmp(key, "capture") == 0) o->capture = {true, bool_of(v, key)};
-  else if (strcmp(key, "labels") == 0) o->labels = json_of(v);
-  else if (strcmp(key, "tenant") == 0) o->tenant = text_of(v, key);
-  else if (strcmp(key, "owner") == 0) o->owner = text_of(v, key);
-  else return false;
+  if (strcmp(key, "queue") == 0)
+    o->queue = text_of(v, key);
+  else if (strcmp(key, "priority") == 0)
+    o->priority = {true, int_of(v, key)};
+  else if (strcmp(key, "run_at") == 0)
+    o->run_at = {true, instant_of(v, key)};
+  else if (strcmp(key, "delay") == 0)
+    o->delay = interval_of(v, key);
+  else if (strcmp(key, "max_attempts") == 0)
+    o->max_attempts = {true, int_of(v, key)};
+  else if (strcmp(key, "retry") == 0)
+    o->retry = json_of(v);
+  else if (strcmp(key, "timeout") == 0)
+    o->timeout = interval_of(v, key);
+  else if (strcmp(key, "expires") == 0)
+    o->expires = {true, instant_of(v, key)};
+  else if (strcmp(key, "key") == 0)
+    o->key = text_of(v, key);
+  else if (strcmp(key, "on_conflict") == 0)
+    o->on_conflict = text_of(v, key);
+  else if (strcmp(key, "key_ttl") == 0)
+    o->key_ttl = interval_of(v, key);
+  else if (strcmp(key, "transactional") == 0)
+    o->transactional = {true, bool_of(v, key)};
+  else if (strcmp(key, "capture") == 0)
+    o->capture = {true, bool_of(v, key)};
+  else if (strcmp(key, "labels") == 0)
+    o->labels = json_of(v);
+  else if (strcmp(key, "tenant") == 0)
+    o->tenant = text_of(v, key);
+  else if (strcmp(key, "owner") == 0)
+    o->owner = text_of(v, key);
+  else
+    return false;
   return true;
 }
 
@@ -85,19 +104,26 @@ Prepared prepare_json(const JsonbValue& object, int index, Options* o) {
     const char* const key = pnstrdup(v.val.string.val, v.val.string.len);
     (void)JsonbIteratorNext(&it, &v, true);
     if (v.type == jbvNull) continue;
-    if (strcmp(key, "sql") == 0) sql = text_of(v, key);
-    else if (strcmp(key, "handler") == 0) handler = text_of(v, key);
-    else if (strcmp(key, "args") == 0) args = json_of(v);
-    else if (strcmp(key, "payload") == 0) payload = json_of(v);
+    if (strcmp(key, "sql") == 0)
+      sql = text_of(v, key);
+    else if (strcmp(key, "handler") == 0)
+      handler = text_of(v, key);
+    else if (strcmp(key, "args") == 0)
+      args = json_of(v);
+    else if (strcmp(key, "payload") == 0)
+      payload = json_of(v);
     else if (!read_option(key, v, o))
-      ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unknown key \"%s\" in element %d of argument \"tasks\"", key, index),
-                      errhint("The keys are sql, args, handler, payload and the options of dts.submit.")));
+      ereport(ERROR,
+              (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unknown key \"%s\" in element %d of argument \"tasks\"", key, index),
+               errhint("The keys are sql, args, handler, payload and the options of dts.submit.")));
   }
   if ((sql != nullptr) == (handler != nullptr))
-    ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("element %d of argument \"tasks\" must have either \"sql\" or \"handler\"", index)));
+    ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                    errmsg("element %d of argument \"tasks\" must have either \"sql\" or \"handler\"", index)));
   if (sql != nullptr ? payload != nullptr : args != nullptr)
-    ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("\"%s\" in element %d of argument \"tasks\" does not go with \"%s\"",
-                    sql != nullptr ? "payload" : "args", index, sql != nullptr ? "sql" : "handler")));
+    ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                    errmsg("\"%s\" in element %d of argument \"tasks\" does not go with \"%s\"", sql != nullptr ? "payload" : "args", index,
+                           sql != nullptr ? "sql" : "handler")));
   Prepared p = sql != nullptr ? prepare_sql(sql, *o) : prepare_handler(handler, *o);
   if (sql != nullptr) check_args(p, args);
   p.task.args = sql != nullptr ? args : payload;

@@ -20,9 +20,14 @@ OnConflict parse(const char* s) {
 pg::Statement insert_key{"INSERT INTO dts.key (owner, key, task, keep) VALUES ($1, $2, $3, $4) ON CONFLICT (owner, key) DO NOTHING",
                          4,
                          {OIDOID, TEXTOID, INT8OID, INTERVALOID}};
-pg::Statement read_key{"SELECT task, free_at, keep, free_at <= pg_catalog.clock_timestamp() FROM dts.key WHERE owner = $1 AND key = $2 FOR UPDATE", 2, {OIDOID, TEXTOID}};
-pg::Statement take_key{"UPDATE dts.key SET task = $3, keep = $4, free_at = NULL WHERE owner = $1 AND key = $2", 4, {OIDOID, TEXTOID, INT8OID, INTERVALOID}};
-pg::Statement keep_key{"UPDATE dts.key SET free_at = pg_catalog.clock_timestamp() + keep WHERE owner = $1 AND key = $2", 2, {OIDOID, TEXTOID}};
+pg::Statement read_key{
+    "SELECT task, free_at, keep, free_at <= pg_catalog.clock_timestamp() FROM dts.key WHERE owner = $1 AND key = $2 FOR UPDATE",
+    2,
+    {OIDOID, TEXTOID}};
+pg::Statement take_key{
+    "UPDATE dts.key SET task = $3, keep = $4, free_at = NULL WHERE owner = $1 AND key = $2", 4, {OIDOID, TEXTOID, INT8OID, INTERVALOID}};
+pg::Statement keep_key{
+    "UPDATE dts.key SET free_at = pg_catalog.clock_timestamp() + keep WHERE owner = $1 AND key = $2", 2, {OIDOID, TEXTOID}};
 
 struct KeyRow {
   bool found;
@@ -80,8 +85,9 @@ int64 start_new(TaskTable& table, Prepared& p) {
 }
 
 int64 refuse(const Options& o, int64 existing) {
-  ereport(ERROR, (errcode(ERRCODE_UNIQUE_VIOLATION), errmsg("key \"%s\" is already used by task %lld", o.key, static_cast<long long>(existing)),
-                  errhint("With on_conflict => 'return' the existing task's id is given.")));
+  ereport(ERROR,
+          (errcode(ERRCODE_UNIQUE_VIOLATION), errmsg("key \"%s\" is already used by task %lld", o.key, static_cast<long long>(existing)),
+           errhint("With on_conflict => 'return' the existing task's id is given.")));
   return 0;
 }
 
@@ -129,8 +135,7 @@ int64 submit_with_key(TaskTable& table, Prepared& p, const Options& o) {
     }
     Task existing;
     switch (table.lock(k.task, &existing)) {
-      case TaskTable::Found::Locked:
-        return meet(table, existing, p, o, mode);
+      case TaskTable::Found::Locked: return meet(table, existing, p, o, mode);
       case TaskTable::Found::Missing:
         // It ended while somebody else held the key's row; the key is kept from now on, or free.
         if (!k.keeps) {

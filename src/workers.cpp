@@ -22,8 +22,9 @@ bool start(BackgroundWorker& w, BackgroundWorkerHandle** handle) {
   if (RegisterDynamicBackgroundWorker(&w, handle)) return true;
   const TimestampTz now = GetCurrentTimestamp();
   if (now - told > 600 * USECS_PER_SEC)
-    ereport(LOG, (errcode(ERRCODE_INSUFFICIENT_RESOURCES), errmsg("dts could not start a %s: no background worker slot is free", w.bgw_type),
-                  errhint("Raise max_worker_processes, or lower dts.max_workers.")));
+    ereport(LOG,
+            (errcode(ERRCODE_INSUFFICIENT_RESOURCES), errmsg("dts could not start a %s: no background worker slot is free", w.bgw_type),
+             errhint("Raise max_worker_processes, or lower dts.max_workers.")));
   told = now;
   return false;
 }

@@ -17,6 +17,7 @@ lacks('objects outside the schema dts',
 	qr/^CREATE\s+(?:UNIQUE\s+)?(?:TABLE|VIEW|MATERIALIZED\s+VIEW|SEQUENCE|FUNCTION|PROCEDURE|AGGREGATE|TYPE|DOMAIN)\s+(?!dts\.)\S+/im);
 lacks('tabs and trailing blanks', qr/\t|[ ]+$/m);
 functions();
+versions();
 done_testing();
 
 # Fails with the lines where the pattern is met.
@@ -45,5 +46,14 @@ sub functions {
 	cmp_ok($count, '>', 0, 'the script has functions');
 	is(join(', ', @no_volatility), '', 'every function says whether it is immutable, stable or volatile');
 	is(join(', ', @no_language), '', 'every function names its language before its body');
+	return;
+}
+
+# The version stands in dts.control; META.json repeats it, in three parts.
+sub versions {
+	my ($control, $meta) = map { open my $fh, '<', $_ or die "$_: $!\n"; local $/; scalar <$fh> } 'dts.control', 'META.json';
+	my ($version) = $control =~ /^default_version\s*=\s*'([\d.]+)'/m;
+	my %in_meta = map { $_ => 1 } $meta =~ /"version": "([\d.]+)"(?=,\n\s*"(?:maintainer|abstract)")/g;
+	is(join(' ', keys %in_meta), $version =~ /^\d+\.\d+$/ ? "$version.0" : $version, 'META.json names the version of dts.control');
 	return;
 }

@@ -55,7 +55,9 @@ struct Statement {
 };
 
 /// Column of the row of the last result; columns count from 1.
-inline Datum column(uint64 row, int col, bool* isnull) { return SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, col, isnull); }
+inline Datum column(uint64 row, int col, bool* isnull) {
+  return SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, col, isnull);
+}
 
 /// The same copied out of the SPI memory, for by-reference values; null gives 0.
 inline Datum column_copy(MemoryContext to, uint64 row, int col, bool* isnull) {

@@ -29,6 +29,52 @@ inline bool heap_update_locked(Relation rel, ItemPointer tid, HeapTuple tuple) {
 #endif
 }
 
+/// Makes the index entries of a row the executor's way.
+inline void insert_index_entries(ResultRelInfo* result, TupleTableSlot* slot, EState* estate) {
+#if PG_VERSION_NUM >= 160000
+  list_free(ExecInsertIndexTuples(result, slot, estate, false, false, nullptr, NIL, false));
+#else
+  list_free(ExecInsertIndexTuples(result, slot, estate, false, false, nullptr, NIL));
+#endif
+}
+
+/// Privilege checks, by the names of 16.
+inline bool may_execute(Oid role, Oid function) {
+#if PG_VERSION_NUM >= 160000
+  return object_aclcheck(ProcedureRelationId, function, role, ACL_EXECUTE) == ACLCHECK_OK;
+#else
+  return pg_proc_aclcheck(function, role, ACL_EXECUTE) == ACLCHECK_OK;
+#endif
+}
+inline bool may_connect(Oid role, Oid database) {
+#if PG_VERSION_NUM >= 160000
+  return object_aclcheck(DatabaseRelationId, database, role, ACL_CONNECT) == ACLCHECK_OK;
+#else
+  return pg_database_aclcheck(database, role, ACL_CONNECT) == ACLCHECK_OK;
+#endif
+}
+inline bool owns_database(Oid role, Oid database) {
+#if PG_VERSION_NUM >= 160000
+  return object_ownercheck(DatabaseRelationId, database, role);
+#else
+  return pg_database_ownercheck(database, role);
+#endif
+}
+
+/// Settings that would end a process of ours, or hold it up, whatever its role says (transaction_timeout is of 17).
+inline void neutralise_timeouts() {
+  for (const char* name : {"statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"})
+    SetConfigOption(name, "0", PGC_SUSET, PGC_S_OVERRIDE);
+#if PG_VERSION_NUM >= 170000
+  SetConfigOption("transaction_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
+#endif
+}
+inline void neutralise_transaction_timeout() {
+#if PG_VERSION_NUM >= 170000
+  SetConfigOption("transaction_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
+#endif
+}
+
 /// Position of this process for latches and slots (17 renamed it).
 inline Latch* latch_of(PGPROC* proc) { return &proc->procLatch; }
 
@@ -41,3 +87,10 @@ inline Latch* latch_of(PGPROC* proc) { return &proc->procLatch; }
 #endif
 
 }  // namespace dts::pg
+
+// The module's magic block carries name and version from 18 on.
+#if PG_VERSION_NUM >= 180000
+#define DTS_MODULE_MAGIC PG_MODULE_MAGIC_EXT(.name = "dts", .version = DTS_VERSION)
+#else
+#define DTS_MODULE_MAGIC PG_MODULE_MAGIC
+#endif

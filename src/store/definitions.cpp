@@ -163,9 +163,10 @@ const Handler* read_handler(const char* name, int32 id) {
   return node == nullptr ? nullptr : &node->h;
 }
 
-pg::Statement lane_find{"SELECT id FROM dts.lane WHERE owner = $1::oid::regrole AND queue = $2 AND priority = $3 AND tenant = $4 ORDER BY id LIMIT 1",
-                        4,
-                        {OIDOID, INT4OID, INT4OID, TEXTOID}};
+pg::Statement lane_find{
+    "SELECT id FROM dts.lane WHERE owner = $1::oid::regrole AND queue = $2 AND priority = $3 AND tenant = $4 ORDER BY id LIMIT 1",
+    4,
+    {OIDOID, INT4OID, INT4OID, TEXTOID}};
 pg::Statement lane_make{"INSERT INTO dts.lane (owner, queue, priority, tenant) VALUES ($1::oid::regrole, $2, $3, $4) RETURNING id",
                         4,
                         {OIDOID, INT4OID, INT4OID, TEXTOID}};
@@ -184,14 +185,6 @@ int32 read_lane(Oid owner, int32 queue, const char* tenant, int priority) {
   SPI_finish();
   as.end();
   return id;
-}
-
-bool may_execute(Oid role, Oid function) {
-#if PG_VERSION_NUM >= 160000
-  return object_aclcheck(ProcedureRelationId, function, role, ACL_EXECUTE) == ACLCHECK_OK;
-#else
-  return pg_proc_aclcheck(function, role, ACL_EXECUTE) == ACLCHECK_OK;
-#endif
 }
 
 Oid marker(const char* name, Oid schema) {
@@ -304,10 +297,10 @@ LaneInfo lane_with_priority(const Lane& lane, int priority) { return lane_for(la
 
 bool is_admin(Oid role) {
   if (superuser_arg(role)) return true;
-  return role == catalog().owner || (OidIsValid(admin_marker) && may_execute(role, admin_marker));
+  return role == catalog().owner || (OidIsValid(admin_marker) && pg::may_execute(role, admin_marker));
 }
 
-bool is_monitor(Oid role) { return is_admin(role) || (catalog(), OidIsValid(monitor_marker) && may_execute(role, monitor_marker)); }
+bool is_monitor(Oid role) { return is_admin(role) || (catalog(), OidIsValid(monitor_marker) && pg::may_execute(role, monitor_marker)); }
 
 bool role_may(Oid role, Oid owner) { return role == owner || has_privs_of_role(role, owner) || is_admin(role); }
 

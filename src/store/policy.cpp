@@ -5,13 +5,17 @@ namespace dts::store {
 namespace {
 
 bool is(const JsonbValue& v, const char* text) {
-  return v.type == jbvString && static_cast<size_t>(v.val.string.len) == strlen(text) && strncmp(v.val.string.val, text, v.val.string.len) == 0;
+  return v.type == jbvString && static_cast<size_t>(v.val.string.len) == strlen(text) &&
+         strncmp(v.val.string.val, text, v.val.string.len) == 0;
 }
 
-double number(const JsonbValue& v) { return DatumGetFloat8(DirectFunctionCall1(numeric_float8_no_overflow, NumericGetDatum(v.val.numeric))); }
+double number(const JsonbValue& v) {
+  return DatumGetFloat8(DirectFunctionCall1(numeric_float8_no_overflow, NumericGetDatum(v.val.numeric)));
+}
 
 [[noreturn]] void refuse(const char* key, const char* wanted) {
-  ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid value for \"%s\" in argument \"retry\"", key), errhint("%s", wanted)));
+  ereport(ERROR,
+          (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid value for \"%s\" in argument \"retry\"", key), errhint("%s", wanted)));
 }
 
 void check_number(const JsonbValue& v, const char* key, double lowest, double highest) {
@@ -62,8 +66,8 @@ void check_retry(Jsonb* policy) {
   constexpr const char* kStrategies = "Use exponential, linear or fixed.";
   JsonbIterator* it = JsonbIteratorInit(&policy->root);
   JsonbValue v;
-  JsonbIteratorToken token = JsonbIteratorNext(&it, &v, false);
-  while ((token = JsonbIteratorNext(&it, &v, true)) == WJB_KEY) {
+  (void)JsonbIteratorNext(&it, &v, false);
+  while (JsonbIteratorNext(&it, &v, true) == WJB_KEY) {
     const JsonbValue key = v;
     (void)JsonbIteratorNext(&it, &v, true);
     if (v.type == jbvNull) continue;

@@ -13,8 +13,27 @@ namespace dts::store {
 namespace {
 
 enum Column {
-  kTask, kEndedAt, kStartedAt, kDueAt, kSubmittedAt, kRowCount, kLane, kHandler, kWorkerPid, kFlags, kOutcome, kKind, kAttempt,
-  kRetryAt, kToken, kSql, kResult, kError, kNotices, kLabels, kColumns
+  kTask,
+  kEndedAt,
+  kStartedAt,
+  kDueAt,
+  kSubmittedAt,
+  kRowCount,
+  kLane,
+  kHandler,
+  kWorkerPid,
+  kFlags,
+  kOutcome,
+  kKind,
+  kAttempt,
+  kRetryAt,
+  kToken,
+  kSql,
+  kResult,
+  kError,
+  kNotices,
+  kLabels,
+  kColumns
 };
 
 constexpr int kSqlKept = 1000;
@@ -60,12 +79,13 @@ void insert_run(Relation rel, HeapTuple tuple, int64 task) {
       info = makeNode(IndexInfo);
       MemoryContextSwitchTo(old);
     }
-    const bool ours = index->rd_index->indnatts == 1 && index->rd_index->indkey.values[0] == kTask + 1 && index->rd_rel->relam == BTREE_AM_OID &&
-                      heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, nullptr);
+    const bool ours = index->rd_index->indnatts == 1 && index->rd_index->indkey.values[0] == kTask + 1 &&
+                      index->rd_rel->relam == BTREE_AM_OID && heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, nullptr);
     if (ours) {
       index_insert(index, &value, &null, &tuple->t_self, rel, UNIQUE_CHECK_NO, false, info);
     } else {
-      ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("index \"%s\" is not supported on the history of dts", RelationGetRelationName(index)),
+      ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+                      errmsg("index \"%s\" is not supported on the history of dts", RelationGetRelationName(index)),
                       errhint("Drop it; copy the history to a table of your own to index it otherwise.")));
     }
     index_close(index, NoLock);
@@ -104,17 +124,19 @@ void tell_end(const Task& t, int queue_slot, const Outcome& o) {
 /// that the task is gone, so nobody waits here.
 pg::Statement key_end{
     "WITH k AS (SELECT owner, key, keep FROM dts.key WHERE task = $1 FOR UPDATE SKIP LOCKED), "
-    "u AS (UPDATE dts.key x SET free_at = pg_catalog.clock_timestamp() + k.keep FROM k WHERE k.keep IS NOT NULL AND (x.owner, x.key) = (k.owner, k.key)) "
+    "u AS (UPDATE dts.key x SET free_at = pg_catalog.clock_timestamp() + k.keep FROM k WHERE k.keep IS NOT NULL AND (x.owner, x.key) = "
+    "(k.owner, k.key)) "
     "DELETE FROM dts.key x USING k WHERE k.keep IS NULL AND (x.owner, x.key) = (k.owner, k.key)",
     1,
     {INT8OID}};
 
 pg::Statement dead_letter{
-    "INSERT INTO dts.dead_letter (id, failed_at, submitted_at, lane, timeout_ms, handler, flags, kind, attempt, max_attempts, crashes, sql, args, extra, error) "
+    "INSERT INTO dts.dead_letter (id, failed_at, submitted_at, lane, timeout_ms, handler, flags, kind, attempt, max_attempts, crashes, "
+    "sql, args, extra, error) "
     "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) ON CONFLICT (id) DO NOTHING",
     15,
-    {INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, INT4OID, INT4OID, INT4OID, INT2OID, INT2OID, INT2OID, INT2OID, TEXTOID, JSONBOID, JSONBOID,
-     JSONBOID}};
+    {INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, INT4OID, INT4OID, INT4OID, INT2OID, INT2OID, INT2OID, INT2OID, TEXTOID, JSONBOID,
+     JSONBOID, JSONBOID}};
 
 void keep_dead_letter(const Task& t, const Outcome& o) {
   const Datum values[] = {Int64GetDatum(t.id),
@@ -227,8 +249,9 @@ void add_run(const Task& t, const LaneInfo& lane, char history, int, const Outco
   nulls[kToken] = !t.has_token;
   const int sql_size = t.sql == nullptr ? 0 : static_cast<int>(VARSIZE_ANY_EXHDR(t.sql));
   nulls[kSql] = t.sql == nullptr;
-  values[kSql] = sql_size <= kSqlKept ? PointerGetDatum(t.sql)
-                                      : PointerGetDatum(cstring_to_text_with_len(VARDATA_ANY(t.sql), pg_mbcliplen(VARDATA_ANY(t.sql), sql_size, kSqlKept)));
+  values[kSql] = sql_size <= kSqlKept
+                     ? PointerGetDatum(t.sql)
+                     : PointerGetDatum(cstring_to_text_with_len(VARDATA_ANY(t.sql), pg_mbcliplen(VARDATA_ANY(t.sql), sql_size, kSqlKept)));
   nulls[kResult] = o.result == nullptr;
   values[kResult] = o.result == nullptr ? Datum{0} : PointerGetDatum(cstring_to_text_with_len(o.result, o.result_length));
   nulls[kError] = o.error == nullptr;

@@ -11,7 +11,7 @@ struct Outcome {
   core::State state = core::State::Succeeded;
   TimestampTz started_at = 0;  // 0: it never started
   TimestampTz ended_at = 0;
-  TimestampTz retry_at = 0;    // with State::Retry
+  TimestampTz retry_at = 0;  // with State::Retry
   int64 row_count = 0;
   int worker_pid = 0;
   bool truncated = false;

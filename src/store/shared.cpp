@@ -34,7 +34,8 @@ T* make_zeroed(const char* name, int n) {
 }
 
 void init_queue(QueueSlot& q, int tranche) {
-  for (pg_atomic_uint64* a : {&q.submitted, &q.succeeded, &q.failed, &q.retried, &q.expired, &q.cancelled, &q.started, &q.run_us, &q.wait_us})
+  for (pg_atomic_uint64* a :
+       {&q.submitted, &q.succeeded, &q.failed, &q.retried, &q.expired, &q.cancelled, &q.started, &q.run_us, &q.wait_us})
     pg_atomic_init_u64(a, 0);
   for (int i = 0; i < core::kBuckets; i++) {
     pg_atomic_init_u64(&q.run_histogram[i], 0);
@@ -46,8 +47,7 @@ void init_queue(QueueSlot& q, int tranche) {
 void init_all() {
   const int tranche = LWLockNewTrancheId();
   for (LWLock* l : {&shared->directory, &shared->board_lock, &shared->waiter_lock, &shared->charge_lock}) LWLockInitialize(l, tranche);
-  for (pg_atomic_uint32* a :
-       {&shared->launcher_events, &shared->board_count, &shared->waiter_count, &shared->executors, &shared->wanting})
+  for (pg_atomic_uint32* a : {&shared->launcher_events, &shared->board_count, &shared->waiter_count, &shared->executors, &shared->wanting})
     pg_atomic_init_u32(a, 0);
   pg_atomic_init_u64(&shared->next_generation, 1);
   shared->slot_limit = kMaxSlots;
@@ -70,7 +70,8 @@ void init_all() {
     pg_atomic_init_u32(&d.events, 0);
     pg_atomic_init_u32(&d.generation, 1);
     pg_atomic_init_u32(&d.activity, 1);
-    for (pg_atomic_uint64* a : {&d.sleep_until, &d.swept, &d.sweeps, &d.wakeups, &d.started, &d.suspects, &d.lanes_merged}) pg_atomic_init_u64(a, 0);
+    for (pg_atomic_uint64* a : {&d.sleep_until, &d.swept, &d.sweeps, &d.wakeups, &d.started, &d.suspects, &d.lanes_merged})
+      pg_atomic_init_u64(a, 0);
   }
 }
 

@@ -8,8 +8,8 @@
 
 namespace dts::store {
 
-inline constexpr int kHeldMax = 60;      // tasks in one transaction: beyond 64 subtransactions every reader pays
-inline constexpr int kSlotWords = 4;     // 64 executors a word
+inline constexpr int kHeldMax = 60;   // tasks in one transaction: beyond 64 subtransactions every reader pays
+inline constexpr int kSlotWords = 4;  // 64 executors a word
 inline constexpr int kMaxSlots = 64 * kSlotWords;
 inline constexpr int kWaiters = 256;
 
@@ -38,10 +38,10 @@ struct LaneSlot {
   int32 lane;
   Oid db, owner;
   int32 queue_slot, pool;
-  int32 next;                     // in the pool's list of lanes
-  pg_atomic_uint64 first;         // lowest due time in the set, as int64; readable without the lock
-  pg_atomic_uint32 claims;        // claims in flight
-  pg_atomic_uint64 backoff_until; // nobody claims before: completing failed twice in a row here
+  int32 next;                      // in the pool's list of lanes
+  pg_atomic_uint64 first;          // lowest due time in the set, as int64; readable without the lock
+  pg_atomic_uint32 claims;         // claims in flight
+  pg_atomic_uint64 backoff_until;  // nobody claims before: completing failed twice in a row here
   int32 backoffs;
   TimestampTz last_use;
   uint64 merges;
@@ -55,10 +55,10 @@ struct PoolSlot {
   Oid db, owner;
   int32 lane_head;
   uint64 idle[kSlotWords];
-  int32 executors;         // starting ones included
-  TimestampTz wanting;     // since when it wants an executor and cannot have one; 0: it does not
-  TimestampTz retry_at;    // after a failed start
-  TimestampTz asked_at;    // when its scheduler was last told that it wants an executor
+  int32 executors;       // starting ones included
+  TimestampTz wanting;   // since when it wants an executor and cannot have one; 0: it does not
+  TimestampTz retry_at;  // after a failed start
+  TimestampTz asked_at;  // when its scheduler was last told that it wants an executor
   int32 failures;
   char failure[128];
 };
@@ -69,13 +69,13 @@ enum class Held : uint8 { Claimed, Running, Closed };
 struct ExecutorSlot {
   LWLock lock;
   enum class Kind : uint8 { Free, Starting, Live } kind;
-  bool retire;            // leave after the current task
-  bool leased;            // runs a task outside of a transaction
-  int pid;                // 0 as soon as the process begins to end
+  bool retire;  // leave after the current task
+  bool leased;  // runs a task outside of a transaction
+  int pid;      // 0 as soon as the process begins to end
   PGPROC* proc;
   Oid db, owner;
   int32 pool;
-  uint64 generation;      // distinguishes the starts
+  uint64 generation;  // distinguishes the starts
   TimestampTz since, task_since, deadline;
   pg_atomic_uint64 tasks_run;
   int32 n;
@@ -87,34 +87,34 @@ struct ExecutorSlot {
 
 /// Things that a scheduler has to look at.
 enum Event : uint32 {
-  kUnlisted = 1,     // a lane with rows may have no slot
-  kRequests = 2,     // rows in dts.request
-  kGrow = 4,         // a pool wants an executor
+  kUnlisted = 1,  // a lane with rows may have no slot
+  kRequests = 2,  // rows in dts.request
+  kGrow = 4,      // a pool wants an executor
   kRescan = 8,
-  kDefinitions = 16, // queues or handlers changed; site adopted
-  kPartition = 32,   // no partition for history
-  kLease = 64,       // an executor died holding a leased task
-  kExited = 128,     // an executor left
+  kDefinitions = 16,  // queues or handlers changed; site adopted
+  kPartition = 32,    // no partition for history
+  kLease = 64,        // an executor died holding a leased task
+  kExited = 128,      // an executor left
 };
 
 /// One database. The scheduler owns it; events and clock are atomic.
 struct DatabaseSlot {
   bool used;
-  bool gate;              // tasks may be claimed
-  bool evicted;           // its database is about to be dropped or copied: leave, do not come back
+  bool gate;     // tasks may be claimed
+  bool evicted;  // its database is about to be dropped or copied: leave, do not come back
   Oid db;
-  int pid;                // of its scheduler
+  int pid;  // of its scheduler
   PGPROC* proc;
   TimestampTz since;
   pg_atomic_uint32 events;
-  pg_atomic_uint32 generation;    // of definitions; backends drop their caches when it moves
-  pg_atomic_uint64 sleep_until;   // of the scheduler's clock
-  pg_atomic_uint32 activity;      // tasks were submitted or steered since the last sweep
+  pg_atomic_uint32 generation;   // of definitions; backends drop their caches when it moves
+  pg_atomic_uint64 sleep_until;  // of the scheduler's clock
+  pg_atomic_uint32 activity;     // tasks were submitted or steered since the last sweep
   pg_atomic_uint64 swept, sweeps, wakeups, started, suspects, lanes_merged;
-  TimestampTz start_after;        // backoff of the launcher
+  TimestampTz start_after;  // backoff of the launcher
   int32 failures;
-  bool absent;                    // probed: it has no dts
-  char fence[256];                // why the gate is closed
+  bool absent;      // probed: it has no dts
+  char fence[256];  // why the gate is closed
 };
 
 struct Waiter {
@@ -148,8 +148,8 @@ struct Shared {
   pg_atomic_uint32 launcher_events;
   pg_atomic_uint32 board_count;
   pg_atomic_uint32 waiter_count;
-  pg_atomic_uint32 executors;   // live and starting, in the whole cluster
-  pg_atomic_uint32 wanting;     // pools that want an executor and cannot have one
+  pg_atomic_uint32 executors;  // live and starting, in the whole cluster
+  pg_atomic_uint32 wanting;    // pools that want an executor and cannot have one
   pg_atomic_uint64 next_generation;
   int32 slot_limit;
   int32 lane_count, pool_count;  // slots ever used: the scans stop there

@@ -8,8 +8,25 @@ namespace dts::store {
 namespace {
 
 enum Column {
-  kId, kRunAt, kSubmittedAt, kLane, kTimeout, kHandler, kFlags, kState, kKind, kAttempt, kMaxAttempts, kCrashes,
-  kExpiresAt, kLeaseUntil, kToken, kSql, kArgs, kExtra, kColumns
+  kId,
+  kRunAt,
+  kSubmittedAt,
+  kLane,
+  kTimeout,
+  kHandler,
+  kFlags,
+  kState,
+  kKind,
+  kAttempt,
+  kMaxAttempts,
+  kCrashes,
+  kExpiresAt,
+  kLeaseUntil,
+  kToken,
+  kSql,
+  kArgs,
+  kExtra,
+  kColumns
 };
 
 /// Index entries by hand: our indexes hold plain columns, so forming them needs no executor state.
@@ -35,12 +52,7 @@ void insert_entries_generic(Relation heap, HeapTuple tuple) {
   ExecStoreHeapTuple(tuple, slot, false);
   slot->tts_tableOid = RelationGetRelid(heap);
   slot->tts_tid = tuple->t_self;
-#if PG_VERSION_NUM >= 160000
-  List* const recheck = ExecInsertIndexTuples(result, slot, estate, false, false, nullptr, NIL, false);
-#else
-  List* const recheck = ExecInsertIndexTuples(result, slot, estate, false, false, nullptr, NIL);
-#endif
-  list_free(recheck);
+  pg::insert_index_entries(result, slot, estate);
   ExecCloseIndices(result);
   ExecDropSingleTupleTableSlot(slot);
   FreeExecutorState(estate);
@@ -83,18 +95,25 @@ void TaskTable::classify() {
       const Oid oid = lfirst_oid(cell);
       const char* const name = get_rel_name(oid);
       Oid* place = nullptr;
-      if (name == nullptr) others++;
-      else if (strcmp(name, "task_pkey") == 0) place = &indexes.pkey;
-      else if (strcmp(name, "task_claim") == 0) place = &indexes.claim;
-      else if (strcmp(name, "task_lease") == 0) place = &indexes.lease;
-      else if (strcmp(name, "task_expires") == 0) place = &indexes.expires;
-      else others++;
+      if (name == nullptr)
+        others++;
+      else if (strcmp(name, "task_pkey") == 0)
+        place = &indexes.pkey;
+      else if (strcmp(name, "task_claim") == 0)
+        place = &indexes.claim;
+      else if (strcmp(name, "task_lease") == 0)
+        place = &indexes.lease;
+      else if (strcmp(name, "task_expires") == 0)
+        place = &indexes.expires;
+      else
+        others++;
       if (place != nullptr) *place = oid;
       if (indexes.n < 4) indexes.all[indexes.n++] = oid;
     }
     if (!OidIsValid(indexes.pkey) || !OidIsValid(indexes.claim))
-      ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("an index of dts.task is missing"),
-                      errdetail("dts needs the indexes dts.task_pkey and dts.task_claim."), errhint("Make them again under their old names.")));
+      ereport(ERROR,
+              (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("an index of dts.task is missing"),
+               errdetail("dts needs the indexes dts.task_pkey and dts.task_claim."), errhint("Make them again under their old names.")));
     // Stays 0 if anything is unusual, so that the next open looks again and inserts go the general way.
     if (others == 0 && list_length(list) == 4) indexes.task = RelationGetRelid(heap_);
   }
@@ -238,7 +257,8 @@ TaskTable::Found TaskTable::lock(int64 id, Task* out) {
     tuple.t_self = out->tid;
     Buffer buffer = InvalidBuffer;
     TM_FailureData failure;
-    const TM_Result r = heap_lock_tuple(heap_, &tuple, GetCurrentCommandId(true), LockTupleExclusive, LockWaitSkip, false, &buffer, &failure);
+    const TM_Result r =
+        heap_lock_tuple(heap_, &tuple, GetCurrentCommandId(true), LockTupleExclusive, LockWaitSkip, false, &buffer, &failure);
     if (BufferIsValid(buffer)) ReleaseBuffer(buffer);
     if (r == TM_Ok) return Found::Locked;
     if (r == TM_WouldBlock) return Found::Busy;
@@ -255,9 +275,12 @@ void TaskTable::update(const Task& old, Task& now, const LaneInfo& from, const L
   heap_freetuple(tuple);
   const bool was = old.state == core::State::Ready;
   const bool is = now.state == core::State::Ready;
-  if (was && is) touch_moved(from, old.key(), to, now.key());
-  else if (was) touch_deleted(from, old.key());
-  else if (is) touch_inserted_many(to, now.key(), now.key(), 0);
+  if (was && is)
+    touch_moved(from, old.key(), to, now.key());
+  else if (was)
+    touch_deleted(from, old.key());
+  else if (is)
+    touch_inserted_many(to, now.key(), now.key(), 0);
 }
 
 void TaskTable::remove(const Task& task, const LaneInfo& lane) {
@@ -336,7 +359,8 @@ int TaskTable::claim(int slot, const LaneInfo& lane, int max, Task* out) {
         Buffer buffer = InvalidBuffer;
         TM_FailureData failure;
         // A version that is not current is passed by: whoever moved the row offers its new key.
-        if (heap_lock_tuple(heap_, &tuple, GetCurrentCommandId(true), LockTupleExclusive, LockWaitSkip, false, &buffer, &failure) == TM_Ok) {
+        if (heap_lock_tuple(heap_, &tuple, GetCurrentCommandId(true), LockTupleExclusive, LockWaitSkip, false, &buffer, &failure) ==
+            TM_Ok) {
           read_task(row, &out[n]);
           touch_claimed(slot, lane, out[n].key());
           n++;

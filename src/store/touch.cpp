@@ -109,7 +109,8 @@ void on_commit() {
 
 /// Gives back what an abort leaves behind: the touched rows are free again, and the taken ranges were not looked at to the end.
 void on_abort() {
-  for (int i = 0; i < touched_lanes.n; i++) offer(touched_lanes.items[i].slot, MyDatabaseId, touched_lanes.items[i].lane, touched_lanes.items[i].undo);
+  for (int i = 0; i < touched_lanes.n; i++)
+    offer(touched_lanes.items[i].slot, MyDatabaseId, touched_lanes.items[i].lane, touched_lanes.items[i].undo);
   if (taken.slot >= 0) {
     offer_ranges(taken.slot, MyDatabaseId, taken.lane, taken.range, taken.n);
     claim_done(taken.slot);
@@ -126,7 +127,8 @@ void transaction_callback(XactEvent event, void*) {
   switch (event) {
     case XACT_EVENT_PRE_PREPARE:
       if (touched())
-        ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("cannot PREPARE a transaction that has submitted or steered dts tasks")));
+        ereport(ERROR,
+                (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("cannot PREPARE a transaction that has submitted or steered dts tasks")));
       break;
     case XACT_EVENT_COMMIT:
     case XACT_EVENT_PARALLEL_COMMIT:
@@ -142,8 +144,7 @@ void transaction_callback(XactEvent event, void*) {
       definitions_end(false);
       if (after_transaction != nullptr) after_transaction(false);
       break;
-    default:
-      break;
+    default: break;
   }
 }
 
@@ -247,7 +248,8 @@ int apply_queue(Oid db, const QueueSettings& q) {
     i = k;
     s.db = db;
     s.queue = q.queue;
-    for (pg_atomic_uint64* a : {&s.submitted, &s.succeeded, &s.failed, &s.retried, &s.expired, &s.cancelled, &s.started, &s.run_us, &s.wait_us})
+    for (pg_atomic_uint64* a :
+         {&s.submitted, &s.succeeded, &s.failed, &s.retried, &s.expired, &s.cancelled, &s.started, &s.run_us, &s.wait_us})
       pg_atomic_write_u64(a, 0);
     for (int b = 0; b < core::kBuckets; b++) {
       pg_atomic_write_u64(&s.run_histogram[b], 0);

@@ -3,6 +3,7 @@ import time
 
 from dts import Dts
 from floor import table_definitions
+from pg import SqlError
 from work_flow import no_dts
 
 # The row that dts.submit writes for the same task, into a table with the same columns, indexes and sequence.
@@ -19,6 +20,14 @@ def open_with_clone(bench, database):
     return dts
 
 
+TABLES = {"dts.submit": "dts.task", "dts.submit_many": "dts.task", "bare INSERT": "clone.task", "INSERT ... SELECT": "clone.task"}
+
+
+def rows_of(dts, label):
+    """What a contestant has really written: a rate of calls that leave no row behind would be worth nothing."""
+    return int(dts.admin.value(f"SELECT count(*) FROM {TABLES[label]}"))
+
+
 def submit(bench, name):
     if no_dts(bench, name):
         return
@@ -29,11 +38,14 @@ def submit(bench, name):
         for turn in range(bench.repeats + 1):
             for label, script in contestants.items():
                 seconds = 1 if turn == 0 else bench.pick(4, 15)
-                cpu = dts.cpu()
+                before, cpu = rows_of(dts, label), dts.cpu()
                 rate = bench.server.pgbench(dts.database, script, "-M", "prepared", "-c", clients, "-j", 2, "-T", seconds, user="bench_app")
+                cpu, rows = dts.cpu() - cpu, rows_of(dts, label) - before
+                if not 0.9 < rows / (rate * seconds) < 1.1:
+                    raise SqlError(f"{label}: {rows} rows after {seconds} s at {rate:.0f} a second")
                 if turn > 0:
                     rates[label].append(rate)
-                    cpus[label].append((dts.cpu() - cpu) / (rate * seconds) * 1e6)
+                    cpus[label].append(cpu / rows * 1e6)
         for label in contestants:
             bench.report.figure(name, f"{label}, {clients} clients", rates[label], "tasks/s", cpus[label])
         bench.report.ratio(name, f"rate: dts.submit / bare INSERT, {clients} clients", rates["dts.submit"], rates["bare INSERT"], at_least=0.8)
@@ -53,12 +65,14 @@ def submit_many(bench, name):
     rates, cpus = {k: [] for k in contestants}, {k: [] for k in contestants}
     for turn in range(bench.repeats + 1):
         for label, sql in contestants.items():
-            cpu, began = dts.cpu(), time.perf_counter()
+            before, cpu, began = rows_of(dts, label), dts.cpu(), time.perf_counter()
             session.run(sql)
-            seconds = time.perf_counter() - began
+            seconds, cpu = time.perf_counter() - began, dts.cpu() - cpu
+            if rows_of(dts, label) - before != n:
+                raise SqlError(f"{label} did not write {n} rows")
             if turn > 0:
                 rates[label].append(n / seconds)
-                cpus[label].append((dts.cpu() - cpu) / n * 1e6)
+                cpus[label].append(cpu / n * 1e6)
     for label in contestants:
         bench.report.figure(name, f"{label}, {n:,}", rates[label], "tasks/s", cpus[label])
     bench.report.ratio(name, "rate: dts.submit_many / INSERT ... SELECT", rates["dts.submit_many"], rates["INSERT ... SELECT"], at_least=0.5)
