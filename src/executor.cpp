@@ -444,7 +444,7 @@ void main_loop() {
     }
     if (s.retire || d->evicted || self.tasks_run >= settings::worker_max_tasks) return;
     store::slot_idle(self.slot, true);
-    const int lane = settings::enabled && d->gate ? store::choose_lane(self.pool, GetCurrentTimestamp()) : -1;
+    const int lane = settings::enabled && d->gate && (settings::allow_superuser_tasks || !self.superuser) ? store::choose_lane(self.pool, GetCurrentTimestamp()) : -1;
     if (lane >= 0) {
       store::slot_idle(self.slot, false);
       MemoryContextReset(self.memory);
@@ -482,6 +482,9 @@ extern "C" void dts_executor_main(Datum arg) {
   pg::neutralise_transaction_timeout();
   self.memory = AllocSetContextCreate(TopMemoryContext, "dts claim", ALLOCSET_DEFAULT_SIZES);
   if (MessageContext == nullptr) MessageContext = AllocSetContextCreate(TopMemoryContext, "MessageContext", ALLOCSET_DEFAULT_SIZES);
+  StartTransactionCommand();
+  self.superuser = superuser();
+  CommitTransactionCommand();
   notices_install();
   session_install();
   store::after_transaction = after_transaction;

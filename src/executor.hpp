@@ -17,6 +17,7 @@ struct Executor {
   int64 tasks_run = 0;
   int solo = 0;  // that many claims take one task each: a commit failed in company
   bool terminated_by_other = false;
+  bool superuser = false;
 };
 extern Executor self;
 

@@ -117,7 +117,7 @@ void cancel_locked(TaskTable& table, const Task& t, const LaneInfo& lane) {
 }
 
 const char* cancel(int64 id) {
-  TaskTable table = TaskTable::open();
+  TaskTable table = TaskTable::open("dts.cancel()");
   Task t;
   TaskTable::Found found = table.lock(id, &t);
   if (found == TaskTable::Found::Missing) {
@@ -160,7 +160,7 @@ const char* cancel(int64 id) {
 
 /// Changes a waiting task; a held one gets a note.
 const char* steer(int64 id, const char* action, const TimestampTz* run_at, const int* priority) {
-  TaskTable table = TaskTable::open();
+  TaskTable table = TaskTable::open("dts.reschedule()");
   Task t;
   const TaskTable::Found found = table.lock(id, &t);
   if (found == TaskTable::Found::Missing) {
@@ -257,7 +257,7 @@ bool redrive(int64 id) {
 }  // namespace
 
 State state_of(int64 id) {
-  TaskTable table = TaskTable::open();
+  TaskTable table = TaskTable::open_to_read();
   Task t;
   const bool found = table.read(id, &t);
   table.close();

@@ -115,8 +115,8 @@ DTS_FUNCTION(dts_queue_stats) {
   for (int i = 0; i < settings::max_queues; i++) {
     store::QueueSlot& q = store::queues[i];
     if (!q.used || q.db != MyDatabaseId) continue;
-    Datum v[14];
-    bool nulls[14] = {};
+    Datum v[15];
+    bool nulls[15] = {};
     v[0] = Int32GetDatum(q.queue);
     v[1] = count(q.submitted);
     v[2] = count(q.succeeded);
@@ -137,6 +137,7 @@ DTS_FUNCTION(dts_queue_stats) {
     v[11] = instant(at, &nulls[11]);
     v[12] = histogram(q.run_histogram);
     v[13] = histogram(q.wait_histogram);
+    v[14] = Float8GetDatum(store::rate_per_second(q, GetCurrentTimestamp()));
     put(info, v, nulls);
   }
   return Datum{0};

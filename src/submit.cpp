@@ -151,6 +151,8 @@ void check_options(const Options& o) {
 
 /// Everything but the payload. `h`: the defaults of a handler.
 Prepared prepare(const Options& o, const Defaults& h, const char* queue, bool transactional, bool capture) {
+  PreventCommandIfReadOnly("dts.submit()");
+  PreventCommandDuringRecovery("dts.submit()");
   check_options(o);
   Prepared p;
   const TimestampTz now = GetCurrentTimestamp();

@@ -102,12 +102,29 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION dts._check_queue(int, text, interval, int, int, jsonb, interval, interval) IS 'Refuses bad settings of a queue.';
 
+CREATE FUNCTION dts._check_reset(reset text[]) RETURNS void
+    LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE x text;
+BEGIN
+    FOREACH x IN ARRAY COALESCE(reset, '{}') LOOP
+        IF x IS NULL OR x NOT IN ('retry', 'timeout', 'expires', 'description') THEN
+            RAISE EXCEPTION 'invalid value in argument "reset": "%"', x USING ERRCODE = 'invalid_parameter_value', HINT = 'Use retry, timeout, expires or description.';
+        END IF;
+    END LOOP;
+END $$;
+COMMENT ON FUNCTION dts._check_reset(text[]) IS 'Refuses names of settings that cannot be reset.';
+
 CREATE FUNCTION dts._alter_queue(caller oid, name text, paused boolean, batch_size int, durable boolean, history text, retention interval,
-    priority int, max_attempts int, retry jsonb, timeout interval, expires interval, description text) RETURNS void
+    priority int, max_attempts int, retry jsonb, timeout interval, expires interval, description text, reset text[]) RETURNS void
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE old dts.queue := dts._queue_row(name); new dts.queue;
 BEGIN
     PERFORM dts._check_queue(batch_size, history, retention, priority, max_attempts, retry, timeout, expires);
+    PERFORM dts._check_reset(reset);
+    UPDATE dts.queue q SET
+        retry = CASE WHEN 'retry' = ANY (reset) THEN NULL ELSE q.retry END, timeout = CASE WHEN 'timeout' = ANY (reset) THEN NULL ELSE q.timeout END,
+        expires = CASE WHEN 'expires' = ANY (reset) THEN NULL ELSE q.expires END, description = CASE WHEN 'description' = ANY (reset) THEN NULL ELSE q.description END
+    WHERE q.id = old.id;
     UPDATE dts.queue q SET
         paused = COALESCE(_alter_queue.paused, q.paused), batch_size = COALESCE(_alter_queue.batch_size, q.batch_size),
         durable = COALESCE(_alter_queue.durable, q.durable), history = COALESCE(_alter_queue.history, q.history),
@@ -119,7 +136,7 @@ BEGIN
     PERFORM dts._audit(caller, 'alter_queue', name, to_jsonb(old), to_jsonb(new));
     PERFORM dts._changed('queue', old.id);
 END $$;
-COMMENT ON FUNCTION dts._alter_queue(oid, text, boolean, int, boolean, text, interval, int, int, jsonb, interval, interval, text) IS 'dts.alter_queue, as the owner of the extension.';
+COMMENT ON FUNCTION dts._alter_queue(oid, text, boolean, int, boolean, text, interval, int, int, jsonb, interval, interval, text, text[]) IS 'dts.alter_queue, as the owner of the extension.';
 
 CREATE FUNCTION dts._drop_queue(caller oid, name text) RETURNS void
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
@@ -166,10 +183,10 @@ COMMENT ON FUNCTION dts.create_queue(text, boolean, int, boolean, text, interval
 'Creates a queue. batch_size (1-60): short tasks that may share one commit; durable: wait for the disk at each commit; history: all, failures or none; retention of history; priority, max_attempts, retry, timeout, expires: defaults of its tasks.';
 CREATE FUNCTION dts.alter_queue(name text, paused boolean DEFAULT NULL, batch_size int DEFAULT NULL, durable boolean DEFAULT NULL, history text DEFAULT NULL,
     retention interval DEFAULT NULL, priority int DEFAULT NULL, max_attempts int DEFAULT NULL, retry jsonb DEFAULT NULL,
-    timeout interval DEFAULT NULL, expires interval DEFAULT NULL, description text DEFAULT NULL) RETURNS void
+    timeout interval DEFAULT NULL, expires interval DEFAULT NULL, description text DEFAULT NULL, reset text[] DEFAULT NULL) RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'dts_as_owner';
-COMMENT ON FUNCTION dts.alter_queue(text, boolean, int, boolean, text, interval, int, int, jsonb, interval, interval, text) IS
-'Changes settings of a queue; what is left out or NULL stays. Takes effect at the next claim.';
+COMMENT ON FUNCTION dts.alter_queue(text, boolean, int, boolean, text, interval, int, int, jsonb, interval, interval, text, text[]) IS
+'Changes settings of a queue; what is left out or NULL stays, what reset names (retry, timeout, expires, description) is taken away. Takes effect at the next claim.';
 CREATE FUNCTION dts.drop_queue(name text) RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'dts_as_owner';
 COMMENT ON FUNCTION dts.drop_queue(text) IS 'Drops a queue that holds no unfinished task; its history stays.';

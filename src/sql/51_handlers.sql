@@ -60,7 +60,7 @@ END $$;
 COMMENT ON FUNCTION dts._create_handler(oid, text, text, text, int, int, jsonb, interval, interval, boolean, boolean, boolean, text) IS 'dts.create_handler, as the owner of the extension.';
 
 CREATE FUNCTION dts._alter_handler(caller oid, name text, sql text, queue text, priority int, max_attempts int, retry jsonb,
-    timeout interval, expires interval, transactional boolean, capture boolean, shared boolean, description text) RETURNS void
+    timeout interval, expires interval, transactional boolean, capture boolean, shared boolean, description text, reset text[]) RETURNS void
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE old dts.handler := dts._handler_row(caller, name); new dts.handler;
 BEGIN
@@ -69,6 +69,11 @@ BEGIN
     IF (shared OR old.shared) AND NOT dts._role_may(caller, 10::oid) THEN
         RAISE EXCEPTION 'permission denied to change shared handler "%"', name USING ERRCODE = 'insufficient_privilege', HINT = 'Ask an administrator of dts.';
     END IF;
+    PERFORM dts._check_reset(reset);
+    UPDATE dts.handler h SET
+        retry = CASE WHEN 'retry' = ANY (reset) THEN NULL ELSE h.retry END, timeout = CASE WHEN 'timeout' = ANY (reset) THEN NULL ELSE h.timeout END,
+        expires = CASE WHEN 'expires' = ANY (reset) THEN NULL ELSE h.expires END, description = CASE WHEN 'description' = ANY (reset) THEN NULL ELSE h.description END
+    WHERE h.id = old.id;
     UPDATE dts.handler h SET
         sql = COALESCE(_alter_handler.sql, h.sql), queue = COALESCE(_alter_handler.queue, h.queue), priority = COALESCE(_alter_handler.priority, h.priority),
         max_attempts = COALESCE(_alter_handler.max_attempts, h.max_attempts), retry = COALESCE(_alter_handler.retry, h.retry),
@@ -78,7 +83,7 @@ BEGIN
     WHERE h.id = old.id RETURNING * INTO new;
     PERFORM dts._audit(caller, 'alter_handler', name, to_jsonb(old), to_jsonb(new)), dts._changed('handler', old.id);
 END $$;
-COMMENT ON FUNCTION dts._alter_handler(oid, text, text, text, int, int, jsonb, interval, interval, boolean, boolean, boolean, text) IS 'dts.alter_handler, as the owner of the extension.';
+COMMENT ON FUNCTION dts._alter_handler(oid, text, text, text, int, int, jsonb, interval, interval, boolean, boolean, boolean, text, text[]) IS 'dts.alter_handler, as the owner of the extension.';
 
 CREATE FUNCTION dts._drop_handler(caller oid, name text) RETURNS void
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
@@ -102,10 +107,10 @@ COMMENT ON FUNCTION dts.create_handler(text, text, text, int, int, jsonb, interv
 'Creates a handler: a named task definition. Its SQL gets the payload as $1 (jsonb). The other arguments are defaults of its tasks. shared (administrators only): every role may submit it.';
 CREATE FUNCTION dts.alter_handler(name text, sql text DEFAULT NULL, queue text DEFAULT NULL, priority int DEFAULT NULL, max_attempts int DEFAULT NULL, retry jsonb DEFAULT NULL,
     timeout interval DEFAULT NULL, expires interval DEFAULT NULL, transactional boolean DEFAULT NULL, capture boolean DEFAULT NULL,
-    shared boolean DEFAULT NULL, description text DEFAULT NULL) RETURNS void
+    shared boolean DEFAULT NULL, description text DEFAULT NULL, reset text[] DEFAULT NULL) RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'dts_as_owner';
-COMMENT ON FUNCTION dts.alter_handler(text, text, text, int, int, jsonb, interval, interval, boolean, boolean, boolean, text) IS
-'Changes a handler; what is left out or NULL stays. Waiting tasks run with the new SQL.';
+COMMENT ON FUNCTION dts.alter_handler(text, text, text, int, int, jsonb, interval, interval, boolean, boolean, boolean, text, text[]) IS
+'Changes a handler; what is left out or NULL stays, what reset names (retry, timeout, expires, description) is taken away. Waiting tasks run with the new SQL.';
 CREATE FUNCTION dts.drop_handler(name text) RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'dts_as_owner';
 COMMENT ON FUNCTION dts.drop_handler(text) IS 'Drops a handler that no unfinished task uses.';

@@ -26,7 +26,7 @@ CREATE FUNCTION dts._held(OUT pid int, OUT task bigint, OUT state text, OUT star
 COMMENT ON FUNCTION dts._held() IS 'The tasks that executors of this database hold: claimed (held), running, or closed (their end is decided and about to be committed).';
 
 CREATE FUNCTION dts._queue_stats() RETURNS TABLE (queue int, submitted bigint, succeeded bigint, failed bigint, retried bigint, expired bigint, cancelled bigint,
-    started bigint, run_us_total bigint, wait_us_total bigint, last_error text, last_error_at timestamptz, run_us bigint[], wait_us bigint[])
+    started bigint, run_us_total bigint, wait_us_total bigint, last_error text, last_error_at timestamptz, run_us bigint[], wait_us bigint[], per_second float8)
     LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'dts_queue_stats';
 COMMENT ON FUNCTION dts._queue_stats() IS 'Counters and latency histograms of this database''s queues since the server started, from shared memory. Bucket i of a histogram counts durations below 2^i microseconds.';
 
@@ -120,6 +120,7 @@ SELECT q.name, q.paused, q.batch_size, q.durable, q.history, q.retention, q.prio
        (SELECT pg_catalog.count(*) FROM dts.dead_letter x JOIN dts.lane l ON l.id = x.lane WHERE l.queue = q.id AND dts._caller_sees(l.owner)) AS dead,
        d.oldest_ready_at, pg_catalog.clock_timestamp() - d.oldest_ready_at AS oldest_waits,
        COALESCE(s.submitted, 0) AS submitted, COALESCE(s.succeeded, 0) AS succeeded, COALESCE(s.failed, 0) AS failed, COALESCE(s.retried, 0) AS retried,
+       pg_catalog.round(COALESCE(s.per_second, 0)::numeric, 2) AS per_second,
        CASE WHEN s.started > 0 THEN s.run_us_total / s.started * '1 us'::interval END AS mean_run_time,
        CASE WHEN dts._caller_may(10::oid) THEN s.last_error END AS last_error, s.last_error_at
 FROM dts.queue q
@@ -135,7 +136,7 @@ LEFT JOIN LATERAL (
     LEFT JOIN (SELECT x.task FROM dts._held() x WHERE x.state IN ('running', 'closed')) h ON h.task = t.id
     WHERE l.queue = q.id AND dts._caller_sees(l.owner)) d ON true
 WHERE q.dropped_at IS NULL;
-COMMENT ON VIEW dts.queues IS 'Queues with their settings, depth by state, oldest ready task, and counters since the server started. It counts rows: with millions of waiting tasks dts.stats() is cheaper.';
+COMMENT ON VIEW dts.queues IS 'Queues with their settings, depth by state, oldest ready task, counters since the server started, and tasks ended per second over the last minute. It counts rows: with millions of waiting tasks dts.stats() is cheaper.';
 
 CREATE VIEW dts.workers WITH (security_barrier) AS
 SELECT s.kind, s.pid, (SELECT d.datname FROM pg_catalog.pg_database d WHERE d.oid = s.database) AS database,

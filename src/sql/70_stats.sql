@@ -8,7 +8,7 @@ CREATE FUNCTION dts.stats() RETURNS TABLE (name text, queue text, value float8)
     FROM dts._queue_stats() s JOIN dts.queue q ON q.id = s.queue
     CROSS JOIN LATERAL (VALUES ('tasks_submitted_total', s.submitted::float8), ('tasks_succeeded_total', s.succeeded), ('tasks_failed_total', s.failed),
         ('tasks_retried_total', s.retried), ('tasks_expired_total', s.expired), ('tasks_cancelled_total', s.cancelled), ('tasks_started_total', s.started),
-        ('run_seconds_total', s.run_us_total / 1e6), ('wait_seconds_total', s.wait_us_total / 1e6),
+        ('run_seconds_total', s.run_us_total / 1e6), ('wait_seconds_total', s.wait_us_total / 1e6), ('tasks_per_second', s.per_second),
         ('run_seconds_p50', dts._quantile(s.run_us, 0.5)), ('run_seconds_p99', dts._quantile(s.run_us, 0.99)),
         ('wait_seconds_p50', dts._quantile(s.wait_us, 0.5)), ('wait_seconds_p99', dts._quantile(s.wait_us, 0.99))) v(name, value) $$;
 COMMENT ON FUNCTION dts.stats() IS 'Counters, gauges and latencies since the server started: of this database (queue is NULL) and of each queue. wait is from due (or submitted) to started. For administrators and monitors.';

@@ -45,6 +45,29 @@ struct Leaf {
 };
 Leaf leaf{};
 
+/// The partition is not there yet: right after CREATE EXTENSION, on a server without our processes, or after a step of the clock.
+Oid await_partition(const char* name) {
+  static pg::Statement make{"SELECT dts._maintain_history()", 0, {}};
+  if (why_closed(MyDatabaseId) == nullptr) {
+    tell_scheduler(MyDatabaseId, kPartition);
+    for (int turn = 0; turn < 200; turn++) {
+      (void)WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 10, PG_WAIT_EXTENSION);
+      ResetLatch(MyLatch);
+      CHECK_FOR_INTERRUPTS();
+      AcceptInvalidationMessages();
+      const Oid oid = get_relname_relid(name, catalog().schema);
+      if (OidIsValid(oid)) return oid;
+    }
+    return InvalidOid;
+  }
+  const pg::AsOwner as(catalog().owner);
+  SPI_connect();
+  make.run(nullptr);
+  SPI_finish();
+  as.end();
+  return get_relname_relid(name, catalog().schema);
+}
+
 Oid leaf_for(TimestampTz at) {
   if (leaf.parent == catalog().run && at >= leaf.from && at < leaf.to && SearchSysCacheExists1(RELOID, ObjectIdGetDatum(leaf.relation)))
     return leaf.relation;
@@ -54,9 +77,9 @@ Oid leaf_for(TimestampTz at) {
   j2date(static_cast<int>(day + POSTGRES_EPOCH_JDATE), &y, &m, &d);
   char name[NAMEDATALEN];
   snprintf(name, sizeof(name), "run_%04d%02d%02d", y, m, d);
-  const Oid oid = get_relname_relid(name, catalog().schema);
+  Oid oid = get_relname_relid(name, catalog().schema);
+  if (!OidIsValid(oid)) oid = await_partition(name);
   if (!OidIsValid(oid)) {
-    if (shared != nullptr) tell_scheduler(MyDatabaseId, kPartition);
     ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("table \"dts.%s\" for history does not exist yet", name),
                     errhint("The scheduler of dts creates it; see the server log if it does not.")));
   }

@@ -37,6 +37,7 @@ void init_queue(QueueSlot& q, int tranche) {
   for (pg_atomic_uint64* a :
        {&q.submitted, &q.succeeded, &q.failed, &q.retried, &q.expired, &q.cancelled, &q.started, &q.run_us, &q.wait_us})
     pg_atomic_init_u64(a, 0);
+  for (pg_atomic_uint64& cell : q.ended) pg_atomic_init_u64(&cell, 0);
   for (int i = 0; i < core::kBuckets; i++) {
     pg_atomic_init_u64(&q.run_histogram[i], 0);
     pg_atomic_init_u64(&q.wait_histogram[i], 0);
@@ -147,9 +148,33 @@ DatabaseSlot* database_slot(Oid db, bool make) {
 }
 
 int queue_slot(Oid db, int32 queue) {
+  // A hint for each process: with a thousand queues the walk costs more than the task.
+  static int hint[1024];
+  int& h = hint[static_cast<uint32>(queue) % lengthof(hint)];
+  if (queues[h].used && queues[h].queue == queue && queues[h].db == db) return h;
   for (int i = 0; i < settings::max_queues; i++)
-    if (queues[i].used && queues[i].queue == queue && queues[i].db == db) return i;
+    if (queues[i].used && queues[i].queue == queue && queues[i].db == db) return h = i;
   return -1;
+}
+
+void rate_count(QueueSlot& q, TimestampTz now) {
+  const uint64 second = static_cast<uint64>(now / USECS_PER_SEC);
+  pg_atomic_uint64& cell = q.ended[second % kRateSeconds];
+  uint64 old = pg_atomic_read_u64(&cell);
+  uint64 wanted = 0;
+  do {
+    wanted = old >> kRateBits == second ? old + 1 : (second << kRateBits) + 1;
+  } while (!pg_atomic_compare_exchange_u64(&cell, &old, wanted));
+}
+
+double rate_per_second(QueueSlot& q, TimestampTz now) {
+  const uint64 second = static_cast<uint64>(now / USECS_PER_SEC);
+  uint64 sum = 0;
+  for (pg_atomic_uint64& cell : q.ended) {
+    const uint64 v = pg_atomic_read_u64(&cell);
+    if (second - (v >> kRateBits) <= 60) sum += v & ((uint64{1} << kRateBits) - 1);
+  }
+  return static_cast<double>(sum) / 60;
 }
 
 void wake(PGPROC* proc) {

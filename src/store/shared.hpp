@@ -12,6 +12,8 @@ inline constexpr int kHeldMax = 60;   // tasks in one transaction: beyond 64 sub
 inline constexpr int kSlotWords = 4;  // 64 executors a word
 inline constexpr int kMaxSlots = 64 * kSlotWords;
 inline constexpr int kWaiters = 256;
+inline constexpr int kRateSeconds = 64;
+inline constexpr int kRateBits = 24;
 
 /// One queue. Settings are written under `Shared::directory`, read without lock (each is one word); counters are atomic.
 struct QueueSlot {
@@ -25,6 +27,7 @@ struct QueueSlot {
   char name[NAMEDATALEN];
   pg_atomic_uint64 submitted, succeeded, failed, retried, expired, cancelled, started, run_us, wait_us;
   pg_atomic_uint64 run_histogram[core::kBuckets], wait_histogram[core::kBuckets];
+  pg_atomic_uint64 ended[kRateSeconds];  // by second: the second above kRateBits, tasks that ended in it below
   LWLock error_lock;
   TimestampTz last_error_at;
   char last_error[256];
@@ -175,6 +178,10 @@ void shared_startup();
 
 /// The slot of a database, or nullptr; a slot is made if `make` (at most dts.max_databases).
 DatabaseSlot* database_slot(Oid db, bool make);
+/// Counts a task that ended now; gives the mean rate over the last minute.
+void rate_count(QueueSlot& q, TimestampTz now);
+double rate_per_second(QueueSlot& q, TimestampTz now);
+
 /// Slot of a queue, or -1.
 int queue_slot(Oid db, int32 queue);
 

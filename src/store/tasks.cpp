@@ -77,9 +77,19 @@ bool same_list(const List* list) {
 
 int64 next_task_id() { return nextval_internal(catalog().task_sequence, false); }
 
-TaskTable TaskTable::open() {
+TaskTable TaskTable::open(const char* what) {
+  PreventCommandIfReadOnly(what);
+  PreventCommandDuringRecovery(what);
   TaskTable t;
   t.heap_ = table_open(catalog().task, RowExclusiveLock);
+  t.classify();
+  return t;
+}
+
+TaskTable TaskTable::open_to_read() {
+  TaskTable t;
+  t.mode_ = AccessShareLock;
+  t.heap_ = table_open(catalog().task, AccessShareLock);
   t.classify();
   return t;
 }
@@ -130,8 +140,8 @@ void TaskTable::close() {
 }
 
 namespace {
-Relation need(Relation& r, Oid oid) {
-  if (r == nullptr) r = index_open(oid, RowExclusiveLock);
+Relation need(Relation& r, Oid oid, LOCKMODE mode = RowExclusiveLock) {
+  if (r == nullptr) r = index_open(oid, mode);
   return r;
 }
 }  // namespace
@@ -231,7 +241,7 @@ void read_task(TupleTableSlot* slot, Task* t) {
 bool TaskTable::fetch(int64 id, Snapshot snapshot, Task* out) {
   ScanKeyData key;
   ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
-  need(pkey_, indexes.pkey);
+  need(pkey_, indexes.pkey, mode_);
   TupleTableSlot* const slot = table_slot_create(heap_, nullptr);
   IndexScanDesc const scan = DTS_INDEX_BEGINSCAN(heap_, pkey_, snapshot, 1);
   index_rescan(scan, &key, 1, nullptr, 0);

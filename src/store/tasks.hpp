@@ -28,8 +28,10 @@ struct Task {
 /// dts.task, open for the rest of the transaction. Plain data: after an error the abort closes it.
 class TaskTable {
  public:
-  /// Opens the table; indexes are opened when needed.
-  static TaskTable open();
+  /// Opens the table; indexes are opened when needed. `what` names the call in the error of a read-only transaction.
+  static TaskTable open(const char* what = "dts");
+  /// Opens it for read() only; also on a standby.
+  static TaskTable open_to_read();
   void close();
 
   /// Inserts a ready (or blocked, ...) task.
@@ -61,6 +63,7 @@ class TaskTable {
   void classify();
 
   Relation heap_ = nullptr;
+  LOCKMODE mode_ = RowExclusiveLock;
   Relation pkey_ = nullptr, claim_ = nullptr, lease_ = nullptr, expires_ = nullptr;
   bool plain_ = false;  // the table has exactly our indexes: entries are made without the executor
   friend class ClaimScan;

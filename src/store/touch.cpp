@@ -16,7 +16,6 @@ struct TouchedLane {
   int slot;
   int32 lane;
   int32 inserted;
-  bool claimed_only;  // an executor's claims: nothing is offered at commit unless kept
   SubTransactionId undo_subid;
   core::RangeSet<6> commit, undo;
 };
@@ -43,12 +42,14 @@ struct List {
 List<TouchedLane> touched_lanes;
 List<Ended> ended_tasks;
 List<QueueSettings> queue_changes;
+HTAB* lane_positions = nullptr;  // lane -> place in touched_lanes, when there are many
 uint32 events = 0;
 bool launcher_too = false;
 bool definitions_changed = false;
 bool registered = false;
 
 void forget() {
+  lane_positions = nullptr;
   touched_lanes.drop();
   ended_tasks.drop();
   queue_changes.drop();
@@ -67,6 +68,7 @@ void count(const Ended& e) {
     case core::State::Cancelled: pg_atomic_fetch_add_u64(&q.cancelled, 1); break;
     default: break;
   }
+  if (core::is_end(e.outcome)) rate_count(q, GetCurrentTimestamp());
   if (!e.ran) return;
   pg_atomic_fetch_add_u64(&q.started, 1);
   pg_atomic_fetch_add_u64(&q.run_us, Max(e.run_us, 0));
@@ -168,16 +170,43 @@ void ensure_registered() {
   registered = true;
 }
 
+/// Position of a lane in touched_lanes: a short walk, or, for transactions that touch many lanes, a hash.
+constexpr int kWalk = 16;
+struct LanePosition {
+  int32 lane;
+  int32 position;
+};
+
+int position_of(int32 lane) {
+  if (touched_lanes.n <= kWalk) {
+    for (int i = 0; i < touched_lanes.n; i++)
+      if (touched_lanes.items[i].lane == lane) return i;
+    return -1;
+  }
+  if (lane_positions == nullptr) {
+    HASHCTL ctl{};
+    ctl.keysize = sizeof(int32);
+    ctl.entrysize = sizeof(LanePosition);
+    ctl.hcxt = TopTransactionContext;
+    lane_positions = hash_create("dts touched lanes", 256, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+    for (int i = 0; i < touched_lanes.n; i++)
+      static_cast<LanePosition*>(hash_search(lane_positions, &touched_lanes.items[i].lane, HASH_ENTER, nullptr))->position = i;
+  }
+  const auto* const p = static_cast<LanePosition*>(hash_search(lane_positions, &lane, HASH_FIND, nullptr));
+  return p == nullptr ? -1 : p->position;
+}
+
 TouchedLane& entry(const LaneInfo& lane, int known_slot = -1) {
   ensure_registered();
-  for (int i = 0; i < touched_lanes.n; i++)
-    if (touched_lanes.items[i].lane == lane.lane) return touched_lanes.items[i];
+  if (const int i = position_of(lane.lane); i >= 0) return touched_lanes.items[i];
   const int slot = shared == nullptr ? -1 : known_slot >= 0 ? known_slot : lane_slot(MyDatabaseId, lane);
   TouchedLane& t = touched_lanes.push();
   t = TouchedLane{};
   t.slot = slot;
   t.lane = lane.lane;
   t.undo_subid = InvalidSubTransactionId;
+  if (lane_positions != nullptr)
+    static_cast<LanePosition*>(hash_search(lane_positions, &t.lane, HASH_ENTER, nullptr))->position = touched_lanes.n - 1;
   return t;
 }
 
@@ -251,6 +280,7 @@ int apply_queue(Oid db, const QueueSettings& q) {
     for (pg_atomic_uint64* a :
          {&s.submitted, &s.succeeded, &s.failed, &s.retried, &s.expired, &s.cancelled, &s.started, &s.run_us, &s.wait_us})
       pg_atomic_write_u64(a, 0);
+    for (pg_atomic_uint64& cell : s.ended) pg_atomic_write_u64(&cell, 0);
     for (int b = 0; b < core::kBuckets; b++) {
       pg_atomic_write_u64(&s.run_histogram[b], 0);
       pg_atomic_write_u64(&s.wait_histogram[b], 0);
