@@ -25,6 +25,7 @@ struct Batch {
   int run;       // started
   int64 last;    // the one run last
   bool company;  // more than one was run
+  bool charged;  // an earlier attempt's end was recorded
 };
 Batch batch;
 
@@ -156,6 +157,7 @@ State record(TaskTable& tasks, const Task& t, const LaneInfo& lane, const Attemp
 /// A charge says that an earlier attempt took its process down: that attempt is recorded now, by whoever claims the task next.
 void record_charge(TaskTable& tasks, const Task& t, const LaneInfo& lane, store::Charge charge) {
   Outcome o;
+  batch.charged = true;
   o.ended_at = GetCurrentTimestamp();
   o.charged = true;
   o.crashed = charge == store::Charge::Crash;
@@ -319,7 +321,8 @@ Turn run_batch(int lane_slot) {
   if (batch.n > 0) leased = run_claimed(table, tasks, batch.n);
   table.close();
   const bool temporary = (MyXactFlags & XACT_FLAGS_ACCESSEDTEMPNAMESPACE) != 0;
-  commit_transaction(durable || leased.any);
+  // A charge is on disk before its task may run again: the next crash would take back an asynchronous commit, and nothing would be counted.
+  commit_transaction(durable || leased.any || batch.charged);
   if (batch.n > 0) store::back_on(lane_slot);
   session_reset();
   if (temporary) {

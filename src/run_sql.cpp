@@ -15,6 +15,18 @@ namespace {
 
 // ---- parameters
 
+/// Also of a domain over it.
+bool is_json(Oid type) {
+  const Oid base = OidIsValid(type) ? getBaseType(type) : InvalidOid;
+  return base == JSONBOID || base == JSONOID;
+}
+
+/// A value as JSON.
+char* json_text(const JsonbValue& v) {
+  Jsonb* const j = JsonbValueToJsonb(const_cast<JsonbValue*>(&v));
+  return JsonbToCString(nullptr, &j->root, VARSIZE(j));
+}
+
 /// Text of a JSON scalar for a type's input function; nullptr for null.
 char* scalar_text(const JsonbValue& v) {
   switch (v.type) {
@@ -22,15 +34,12 @@ char* scalar_text(const JsonbValue& v) {
     case jbvBool: return pstrdup(v.val.boolean ? "true" : "false");
     case jbvNumeric: return DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(v.val.numeric)));
     case jbvString: return pnstrdup(v.val.string.val, v.val.string.len);
-    default: {
-      Jsonb* const j = JsonbValueToJsonb(const_cast<JsonbValue*>(&v));
-      return JsonbToCString(nullptr, &j->root, VARSIZE(j));
-    }
+    default: return json_text(v);
   }
 }
 
-/// A JSON array as a literal of a PostgreSQL array.
-void array_text(StringInfo out, JsonbContainer* array) {
+/// A JSON array as a literal of a PostgreSQL array; `json`: its elements are json or jsonb, so that strings keep their quotes.
+void array_text(StringInfo out, JsonbContainer* array, bool json) {
   appendStringInfoChar(out, '{');
   const uint32 n = JsonContainerSize(array);
   for (uint32 i = 0; i < n; i++) {
@@ -38,10 +47,10 @@ void array_text(StringInfo out, JsonbContainer* array) {
     const JsonbValue* const e = getIthJsonbValueFromContainer(array, i);
     if (e->type == jbvBinary && JsonContainerIsArray(e->val.binary.data)) {
       check_stack_depth();
-      array_text(out, e->val.binary.data);
+      array_text(out, e->val.binary.data, json);
       continue;
     }
-    const char* const text = scalar_text(*e);
+    const char* const text = json ? json_text(*e) : scalar_text(*e);
     if (text == nullptr) {
       appendStringInfoString(out, "NULL");
       continue;
@@ -57,7 +66,7 @@ void array_text(StringInfo out, JsonbContainer* array) {
 }
 
 Datum to_type(const JsonbValue& v, Oid type, bool* isnull) {
-  *isnull = v.type == jbvNull && type != JSONBOID && type != JSONOID;
+  *isnull = v.type == jbvNull && !is_json(type);
   if (*isnull) {
     // Domains may refuse NULL.
     Oid input = InvalidOid, param = InvalidOid;
@@ -66,13 +75,13 @@ Datum to_type(const JsonbValue& v, Oid type, bool* isnull) {
   }
   if (type == JSONBOID) return JsonbPGetDatum(JsonbValueToJsonb(const_cast<JsonbValue*>(&v)));
   char* text = nullptr;
-  if (type == JSONOID) {
-    Jsonb* const j = JsonbValueToJsonb(const_cast<JsonbValue*>(&v));
-    text = JsonbToCString(nullptr, &j->root, VARSIZE(j));
-  } else if (v.type == jbvBinary && JsonContainerIsArray(v.val.binary.data) && OidIsValid(get_element_type(getBaseType(type)))) {
+  const Oid element = get_element_type(getBaseType(type));
+  if (is_json(type)) {
+    text = json_text(v);
+  } else if (v.type == jbvBinary && JsonContainerIsArray(v.val.binary.data) && OidIsValid(element)) {
     StringInfoData literal;
     initStringInfo(&literal);
-    array_text(&literal, v.val.binary.data);
+    array_text(&literal, v.val.binary.data, is_json(element));
     text = literal.data;
   } else {
     text = scalar_text(v);
@@ -245,6 +254,8 @@ bool receiver_row(TupleTableSlot* slot, DestReceiver* self) {
 
 void receiver_shutdown(DestReceiver*) {}
 
+bool is_ours(const DestReceiver* dest) { return dest != nullptr && dest->receiveSlot == receiver_row; }
+
 [[noreturn]] void refuse_spi(int rc) {
   if (rc == SPI_ERROR_TRANSACTION)
     ereport(ERROR, (errcode(ERRCODE_INVALID_TRANSACTION_TERMINATION), errmsg("transaction control is not allowed in a transactional task"),
@@ -278,6 +289,14 @@ int execute(const char* sql, Jsonb* args, bool payload, DestReceiver* dest) {
 }
 
 }  // namespace
+
+void result_forget(DestReceiver* dest) {
+  if (!is_ours(dest)) return;
+  auto* const r = reinterpret_cast<Receiver*>(dest);
+  r->desc = nullptr;
+  r->result->row_count = 0;
+  r->result->truncated = false;
+}
 
 void run_transactional(const char* sql, Jsonb* args, bool payload, bool capture, SqlResult* result) {
   Receiver receiver{};
@@ -335,8 +354,11 @@ int count_placeholders(const char* sql) {
   YYLTYPE location = 0;
   core_yyscan_t const scanner = scanner_init(sql, &extra, &ScanKeywords, ScanKeywordTokens);
   int highest = 0;
-  for (int token = core_yylex(&value, &location, scanner); token != 0; token = core_yylex(&value, &location, scanner))
-    if (token == kParamToken && value.ival > highest) highest = value.ival;
+  for (int token = core_yylex(&value, &location, scanner); token != 0; token = core_yylex(&value, &location, scanner)) {
+    if (token != kParamToken) continue;
+    if (value.ival <= 0) ereport(ERROR, (errcode(ERRCODE_UNDEFINED_PARAMETER), errmsg("there is no parameter $%d", value.ival)));
+    if (value.ival > highest) highest = value.ival;
+  }
   scanner_finish(scanner);
   return highest;
 }

@@ -17,6 +17,9 @@ struct SqlResult {
 /// if `payload`). Raises whatever it raises.
 void run_transactional(const char* sql, Jsonb* args, bool payload, bool capture, SqlResult* result);
 
+/// Told of each utility statement: one without rows leaves no result, also after a statement that had one.
+void result_forget(DestReceiver* dest);
+
 /// Runs one statement outside of any transaction block, as psql would: VACUUM, CREATE INDEX CONCURRENTLY, CALL with COMMIT.
 /// Starts and ends its own transactions.
 void run_top_level(const char* sql);

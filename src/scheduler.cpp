@@ -12,6 +12,17 @@ using store::DatabaseSlot;
 
 DatabaseSlot* database = nullptr;
 
+/// Lock timeouts arrive as SIGINT too, so it must not be ignored; between two pieces of work it means nothing.
+void on_int(int) {
+  const int saved = errno;
+  if (scheduler_working != 0) {
+    QueryCancelPending = true;
+    InterruptPending = true;
+  }
+  SetLatch(MyLatch);
+  errno = saved;
+}
+
 void on_leave(int, Datum) {
   if (database == nullptr || database->pid != MyProcPid) return;
   database->pid = 0;
@@ -186,7 +197,7 @@ extern "C" void dts_scheduler_main(Datum arg) {
   const Oid db = DatumGetObjectId(arg);
   pqsignal(SIGHUP, SignalHandlerForConfigReload);
   pqsignal(SIGTERM, die);
-  pqsignal(SIGINT, SIG_IGN);
+  pqsignal(SIGINT, on_int);
   BackgroundWorkerUnblockSignals();
   BackgroundWorkerInitializeConnectionByOid(db, InvalidOid, 0);
   database = store::database_slot(db, true);

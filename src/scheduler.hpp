@@ -1,6 +1,8 @@
 // The scheduler: one for each database that has dts. The clock, the pools, what is left behind, history.
 #pragma once
 
+#include <csignal>
+
 #include "store/runs.hpp"
 #include "store/slots.hpp"
 
@@ -16,6 +18,9 @@ long size_pools();
 long end_overdue();
 /// Asks all executors of this database to leave.
 void retire_all();
+
+/// A piece of work is under way: SIGINT (a lock timeout, or somebody's pg_cancel_backend) may end it.
+extern volatile sig_atomic_t scheduler_working;
 
 // ---- scheduler_work.cpp: each in its own transactions; errors are logged and cost that piece of work only
 

@@ -6,6 +6,8 @@
 
 namespace dts {
 
+volatile sig_atomic_t scheduler_working = 0;
+
 namespace {
 
 using core::State;
@@ -25,10 +27,14 @@ bool in_transaction(const char* what, F&& f) {
     XactIsoLevel = XACT_READ_COMMITTED;
     PushActiveSnapshot(GetTransactionSnapshot());
     pgstat_report_activity(STATE_RUNNING, what);
+    scheduler_working = 1;
     f();
+    scheduler_working = 0;
     PopActiveSnapshot();
     CommitTransactionCommand();
   });
+  scheduler_working = 0;
+  QueryCancelPending = false;
   if (error != nullptr) {
     AbortOutOfAnyTransaction();
     ereport(LOG,
@@ -142,18 +148,21 @@ bool apply_request(int64 id) {
       table.close();
       return;
     }
-    done = true;
-    static pg::Statement read{
+    // A leased task runs although nobody holds its row: but for a cancel, what was asked for waits for its next attempt.
+    const bool leased = found == TaskTable::Found::Locked && t.state == State::Leased;
+    // One statement: what is asked for between reading and forgetting must not be forgotten.
+    static pg::Statement take{
+        "WITH r AS (DELETE FROM dts.request WHERE task = $1 "
+        "AND (NOT $2 OR EXISTS (SELECT FROM dts.request c WHERE c.task = $1 AND c.kind = 'cancel')) RETURNING kind, run_at, priority, at) "
         "SELECT bool_or(kind = 'cancel'), (array_agg(run_at ORDER BY at DESC) FILTER (WHERE kind = 'reschedule'))[1], "
-        "(array_agg(priority ORDER BY at DESC) FILTER (WHERE kind = 'priority'))[1] FROM dts.request WHERE task = $1",
-        1,
-        {INT8OID}};
-    static pg::Statement forget{"DELETE FROM dts.request WHERE task = $1", 1, {INT8OID}};
-    const Datum values[] = {Int64GetDatum(id)};
+        "(array_agg(priority ORDER BY at DESC) FILTER (WHERE kind = 'priority'))[1] FROM r",
+        2,
+        {INT8OID, BOOLOID}};
+    const Datum values[] = {Int64GetDatum(id), BoolGetDatum(leased)};
     bool cancel = false, has_run_at = false, has_priority = false;
     TimestampTz run_at = 0;
     int priority = 0;
-    each_row(read, values, [&](uint64) {
+    each_row(take, values, [&](uint64) {
       bool null = false;
       cancel = DatumGetBool(pg::column(0, 1, &null)) && !null;
       run_at = DatumGetTimestampTz(pg::column(0, 2, &null));
@@ -161,13 +170,14 @@ bool apply_request(int64 id) {
       priority = DatumGetInt32(pg::column(0, 3, &null));
       has_priority = !null;
     });
+    done = cancel || !leased;
     const Lane* const lane = found == TaskTable::Found::Locked ? store::lane_by_id(t.lane) : nullptr;
     if (lane != nullptr && cancel) {
       Outcome o;
       o.state = State::Cancelled;
       o.ended_at = GetCurrentTimestamp();
       store::end_task(table, t, lane->info, o);
-    } else if (lane != nullptr && t.state != State::Leased && (has_run_at || has_priority)) {
+    } else if (lane != nullptr && !leased && (has_run_at || has_priority)) {
       Task now = t;
       const store::LaneInfo from = lane->info;
       const store::LaneInfo to = has_priority ? store::lane_with_priority(*lane, priority) : from;
@@ -177,7 +187,6 @@ bool apply_request(int64 id) {
     } else if (lane == nullptr) {
       store::board_remove(MyDatabaseId, id);
     }
-    each_row(forget, values, [](uint64) {});
     table.close();
   });
   return done;

@@ -70,6 +70,7 @@ bool leaves_something(const Node* n) {
 void on_utility(PlannedStmt* stmt, const char* query, bool read_only, ProcessUtilityContext context, ParamListInfo params,
                 QueryEnvironment* environment, DestReceiver* dest, QueryCompletion* qc) {
   if (leaves_something(stmt->utilityStmt)) used = true;
+  result_forget(dest);
   if (next_utility != nullptr)
     next_utility(stmt, query, read_only, context, params, environment, dest, qc);
   else

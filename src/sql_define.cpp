@@ -86,7 +86,8 @@ DTS_FUNCTION(dts_definition_changed) {
   store::definitions_dirty();
   if (strcmp(kind, "queue") == 0) {
     queue_changed(PG_GETARG_INT32(1));
-    store::touch_events(0);
+  } else if (strcmp(kind, "handler") == 0) {
+    store::touch_definitions();
   } else if (strcmp(kind, "install") == 0) {
     store::touch_events(store::kDefinitions, true);
   } else if (strcmp(kind, "rescan") == 0) {

@@ -2,6 +2,7 @@
 // waits for a row lock or for a task's length, and what dts.cancel answers is true.
 #include "pg/as_owner.hpp"
 #include "pg/guard.hpp"
+#include "pg/wal.hpp"
 #include "settings.hpp"
 #include "steer.hpp"
 #include "store/runs.hpp"
@@ -36,6 +37,14 @@ LaneInfo check_mine(const Task& t, const Lane** lane = nullptr) {
   return l->info;
 }
 
+/// Locks a task's row. One that this process itself holds, as its executor, counts as held by somebody: a task may steer itself and
+/// those that share its batch.
+TaskTable::Found lock(TaskTable& table, int64 id, Task* t, bool* mine) {
+  *mine = store::shared != nullptr && store::slots_mine(id);
+  if (!*mine) return table.lock(id, t);
+  return table.read(id, t) ? TaskTable::Found::Busy : TaskTable::Found::Missing;
+}
+
 pg::Statement final_run{
     "SELECT r.outcome, l.owner::oid FROM dts.run r JOIN dts.lane l ON l.id = r.lane WHERE r.task = $1 AND r.outcome <> 20 ORDER BY "
     "r.ended_at DESC LIMIT 1",
@@ -66,7 +75,7 @@ const char* ended_name(int64 id) {
   State s{};
   if (!ended_state(id, &s)) no_task(id);
   // What we answer must outlive a crash: the end that we read may have been committed asynchronously.
-  if (!RecoveryInProgress()) XLogFlush(GetXLogInsertRecPtr());
+  if (!RecoveryInProgress()) pg::flush_wal();
   return core::name(s);
 }
 
@@ -119,7 +128,8 @@ void cancel_locked(TaskTable& table, const Task& t, const LaneInfo& lane) {
 const char* cancel(int64 id) {
   TaskTable table = TaskTable::open("dts.cancel()");
   Task t;
-  TaskTable::Found found = table.lock(id, &t);
+  bool mine = false;
+  TaskTable::Found found = lock(table, id, &t, &mine);
   if (found == TaskTable::Found::Missing) {
     table.close();
     return ended_name(id);
@@ -139,7 +149,8 @@ const char* cancel(int64 id) {
     const store::Seen seen = store::shared == nullptr ? store::Seen::Nowhere : store::slots_interrupt(MyDatabaseId, id);
     alive |= seen == store::Seen::Running || seen == store::Seen::Held;
     const long left = static_cast<long>((until - GetCurrentTimestamp()) / 1000);
-    if (left <= 0) break;
+    CHECK_FOR_INTERRUPTS();
+    if (left <= 0 || mine) break;
     (void)WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, Min(nap, left), PG_WAIT_EXTENSION);
     ResetLatch(MyLatch);
     CHECK_FOR_INTERRUPTS();
@@ -152,7 +163,7 @@ const char* cancel(int64 id) {
   } else if (found == TaskTable::Found::Missing) {
     State s{};
     answer = ended_state(id, &s) ? core::name(s) : alive ? "cancelled" : "finishing";
-    if (!RecoveryInProgress()) XLogFlush(GetXLogInsertRecPtr());
+    if (!RecoveryInProgress()) pg::flush_wal();
   }
   table.close();
   return answer;
@@ -162,7 +173,8 @@ const char* cancel(int64 id) {
 const char* steer(int64 id, const char* action, const TimestampTz* run_at, const int* priority) {
   TaskTable table = TaskTable::open("dts.reschedule()");
   Task t;
-  const TaskTable::Found found = table.lock(id, &t);
+  bool mine = false;
+  const TaskTable::Found found = lock(table, id, &t, &mine);
   if (found == TaskTable::Found::Missing) {
     table.close();
     return ended_name(id);
@@ -298,7 +310,8 @@ DTS_FUNCTION(dts_reschedule) {
   }
   if (TIMESTAMP_NOT_FINITE(at)) ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("argument \"run_at\" must be finite")));
   if (at > GetCurrentTimestamp() + 100LL * 366 * USECS_PER_DAY)
-    ereport(ERROR, (errcode(ERRCODE_DATETIME_FIELD_OVERFLOW), errmsg("argument \"run_at\" is more than 100 years ahead")));
+    ereport(ERROR, (errcode(PG_ARGISNULL(2) ? ERRCODE_DATETIME_FIELD_OVERFLOW : ERRCODE_INVALID_PARAMETER_VALUE),
+                    errmsg("argument \"%s\" is more than 100 years ahead", PG_ARGISNULL(2) ? "run_at" : "delay")));
   // A due time in the past is now: an old key would be looked for among the dead entries of the index.
   at = Max(at, GetCurrentTimestamp());
   return answer(steer(id, "reschedule", &at, nullptr));
@@ -319,7 +332,8 @@ DTS_FUNCTION(dts_retry) {
   if (redrive(id)) return answer("redriven");
   TaskTable table = TaskTable::open();
   Task t;
-  const TaskTable::Found found = table.lock(id, &t);
+  bool mine = false;
+  const TaskTable::Found found = lock(table, id, &t, &mine);
   const char* result = "running";
   if (found == TaskTable::Found::Missing) {
     result = ended_name(id);
@@ -383,7 +397,7 @@ DTS_FUNCTION(dts_redrive_queue) {
   PG_RETURN_INT64(redriven);
 }
 
-DTS_FUNCTION(dts_state_code) { PG_RETURN_INT16(static_cast<int16>(state_of(PG_GETARG_INT64(0)))); }
+DTS_FUNCTION(dts_state_code) { PG_RETURN_INT16(static_cast<int16>(state_of(task_arg(fcinfo)))); }
 
 DTS_FUNCTION(dts_caller_may) { PG_RETURN_BOOL(store::role_may(GetUserId(), PG_GETARG_OID(0))); }
 

@@ -141,6 +141,7 @@ DTS_FUNCTION(dts_submit_many_args) {
   int n = 0;
   Datum* const args = elements(fcinfo, 1, "args", JSONBOID, &n);
   Prepared p = prepare_sql(text_arg(fcinfo, 0), o);
+  if (n == 0) check_sql(text_arg(fcinfo, 0), p.task.transactional(), INT_MAX, false);
   Many many(fcinfo, p);
   for (int i = 0; i < n; i++) {
     Jsonb* const a = DatumGetJsonbP(args[i]);
@@ -157,11 +158,8 @@ DTS_FUNCTION(dts_submit_many_sqls) {
   const Options o = read_options(fcinfo, 1, false);
   int n = 0;
   Datum* const sqls = elements(fcinfo, 0, "sqls", TEXTOID, &n);
-  if (n == 0) {
-    InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
-    return Datum{0};
-  }
-  Prepared p = prepare_sql(text_to_cstring(DatumGetTextPP(sqls[0])), o);
+  // Options are checked for no texts too: a mistake shows before there is work.
+  Prepared p = prepare_sql(n == 0 ? "" : text_to_cstring(DatumGetTextPP(sqls[0])), o);
   Many many(fcinfo, p);
   MemoryContext const scratch = AllocSetContextCreate(CurrentMemoryContext, "dts submit", ALLOCSET_DEFAULT_SIZES);
   for (int i = 0; i < n; i++) {
@@ -194,6 +192,7 @@ DTS_FUNCTION(dts_submit_handler_many) {
 }
 
 DTS_FUNCTION(dts_submit_many_json) {
+  if (PG_ARGISNULL(0)) ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("argument \"tasks\" must not be null")));
   Jsonb* const tasks = PG_GETARG_JSONB_P(0);
   if (!JB_ROOT_IS_ARRAY(tasks) || JB_ROOT_IS_SCALAR(tasks))
     ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("argument \"tasks\" must be a JSON array of objects")));

@@ -1,6 +1,7 @@
 // CALL dts.wait: waits without a snapshot and without polling.
 #include "pg/as_owner.hpp"
 #include "pg/guard.hpp"
+#include "pg/wal.hpp"
 #include "steer.hpp"
 #include "store/board.hpp"
 
@@ -71,7 +72,7 @@ DTS_FUNCTION(dts_wait) {
   PG_END_TRY();
   SPI_finish();
   // A task's commit may be asynchronous: what is reported as done is on disk first.
-  if (core::is_end(state)) XLogFlush(GetXLogInsertRecPtr());
+  if (core::is_end(state)) pg::flush_wal();
   TupleDesc desc = nullptr;
   if (get_call_result_type(fcinfo, nullptr, &desc) != TYPEFUNC_COMPOSITE) elog(ERROR, "unexpected result type of dts.wait");
   const Datum value = CStringGetTextDatum(core::name(state));

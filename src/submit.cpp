@@ -45,7 +45,9 @@ TimestampTz due_time(const Options& o, TimestampTz now) {
   }
   if (o.delay == nullptr) return now;
   check_interval(o.delay, "delay", 0);
-  return plus(now, o.delay);
+  const TimestampTz at = plus(now, o.delay);
+  if (at > now + kCentury) bad("delay", "must be at most 100 years", nullptr);
+  return at;
 }
 
 int32 milliseconds(const Interval* i) {
@@ -207,11 +209,13 @@ void check_sql(const char* sql, bool transactional, int placeholders, bool has_a
                     errhint("dts runs each task in a transaction; a procedure that commits can be called with transactional => false.")));
   if (shape.copy_stream != nullptr)
     ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("%s is not possible in a task", shape.copy_stream)));
-  if (shape.statements > 1 && has_args)
+  if (shape.statements > 1 && (has_args || (placeholders > 0 && shape.placeholders > 0)))
     bad("sql", "must hold a single statement when it takes arguments",
         "Put the statements into a function, or submit them as several tasks.");
   if (shape.statements > 1 && !transactional)
     bad("sql", "must hold a single statement with transactional => false", "Submit them as several tasks.");
+  if (!transactional && shape.placeholders > 0)
+    bad("sql", "must not have placeholders with transactional => false", "Such statements take no parameters.");
   if (!has_args && shape.placeholders > placeholders)
     ereport(ERROR, (errcode(ERRCODE_UNDEFINED_PARAMETER), errmsg("there is no argument for $%d", shape.placeholders),
                     errdetail("The SQL has placeholders up to $%d but %d argument(s).", shape.placeholders, placeholders),
@@ -254,6 +258,8 @@ Prepared prepare_handler(const char* name, const Options& o) {
                     errdetail("It is not shared, and you are no member of its owner's role.")));
   const store::Handler handler = *h;
   const char* const queue = o.queue != nullptr ? o.queue : handler.queue != nullptr ? handler.queue : "default";
+  // Its text was checked for its own default only.
+  if (o.transactional.given && !o.transactional.value && handler.transactional) check_sql(handler.sql, false, 1, false);
   Prepared p =
       prepare(o, handler.defaults, queue, choose_bool(o.transactional, handler.transactional), choose_bool(o.capture, handler.capture));
   p.task.handler = handler.id;

@@ -36,10 +36,13 @@ Jsonb* json_of(const JsonbValue& v) { return JsonbValueToJsonb(const_cast<JsonbV
 /// An interval as text, or a number of seconds.
 Interval* interval_of(const JsonbValue& v, const char* key) {
   const char* text = nullptr;
-  if (v.type == jbvNumeric)
-    text = psprintf("%s seconds", DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(v.val.numeric))));
-  else
+  if (v.type == jbvNumeric) {
+    const double seconds = DatumGetFloat8(DirectFunctionCall1(numeric_float8_no_overflow, NumericGetDatum(v.val.numeric)));
+    if (!(seconds >= -1e10 && seconds <= 1e10)) refuse(key, "an interval, as text or as a number of seconds");
+    text = psprintf("%.6f seconds", seconds);
+  } else {
     text = text_of(v, key);
+  }
   return DatumGetIntervalP(DirectFunctionCall3(interval_in, CStringGetDatum(text), ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
 }
 

@@ -61,17 +61,18 @@ inline bool owns_database(Oid role, Oid database) {
 #endif
 }
 
-/// Settings that would end a process of ours, or hold it up, whatever its role says (transaction_timeout is of 17).
+/// Settings that would end a process of ours, or hold it up, whatever its role says (transaction_timeout is of 17). Not as an override:
+/// that would make a later SET LOCAL lock_timeout of ours a silent no-op.
 inline void neutralise_timeouts() {
   for (const char* name : {"statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"})
-    SetConfigOption(name, "0", PGC_SUSET, PGC_S_OVERRIDE);
+    SetConfigOption(name, "0", PGC_SUSET, PGC_S_SESSION);
 #if PG_VERSION_NUM >= 170000
-  SetConfigOption("transaction_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
+  SetConfigOption("transaction_timeout", "0", PGC_SUSET, PGC_S_SESSION);
 #endif
 }
 inline void neutralise_transaction_timeout() {
 #if PG_VERSION_NUM >= 170000
-  SetConfigOption("transaction_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
+  SetConfigOption("transaction_timeout", "0", PGC_SUSET, PGC_S_SESSION);
 #endif
 }
 

@@ -35,7 +35,7 @@ COMMENT ON PROCEDURE dts.wait(bigint, interval, text) IS
 'Waits until a task has ended, holding no snapshot, and gives its state. A success is reported only when it is flushed to disk. After timeout it gives the state at that moment. Not inside a transaction block.';
 
 CREATE FUNCTION dts._state(task bigint) RETURNS int2
-    LANGUAGE c STABLE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'dts_state_code';
+    LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'dts_state_code';
 COMMENT ON FUNCTION dts._state(bigint) IS 'State code of a task that the caller may see; 42704 if there is none.';
 
 CREATE FUNCTION dts._caller_may(owner oid) RETURNS boolean

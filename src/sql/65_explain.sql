@@ -5,9 +5,19 @@ CREATE FUNCTION dts.state(task bigint) RETURNS text
 COMMENT ON FUNCTION dts.state(bigint) IS 'The state of a task: ready (also when due later), blocked, running, waiting, succeeded, failed, expired, cancelled or skipped; 42704 if it is unknown or not visible to the caller.';
 
 CREATE FUNCTION dts._result(caller oid, task bigint) RETURNS jsonb
-    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT r.result::jsonb FROM dts.run r JOIN dts.lane l ON l.id = r.lane
-    WHERE r.task = $2 AND r.outcome = 10 AND dts._role_may($1, l.owner) ORDER BY r.ended_at DESC LIMIT 1 $$;
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE r dts.run;
+BEGIN
+    IF task IS NULL THEN
+        RAISE EXCEPTION 'argument "task" must not be null' USING ERRCODE = 'null_value_not_allowed';
+    END IF;
+    SELECT x.* INTO r FROM dts.run x JOIN dts.lane l ON l.id = x.lane
+    WHERE x.task = _result.task AND dts._role_may(caller, l.owner) ORDER BY x.outcome = 10 DESC, x.ended_at DESC LIMIT 1;
+    IF NOT FOUND AND NOT EXISTS (SELECT FROM dts.task x JOIN dts.lane l ON l.id = x.lane WHERE x.id = _result.task AND dts._role_may(caller, l.owner)) THEN
+        RAISE EXCEPTION 'task % does not exist', task USING ERRCODE = 'undefined_object', HINT = 'It may have been removed by the retention of its queue, or belong to another role.';
+    END IF;
+    RETURN r.result::jsonb;
+END $$;
 COMMENT ON FUNCTION dts._result(oid, bigint) IS 'dts.result, as the owner of the extension.';
 CREATE FUNCTION dts.result(task bigint) RETURNS jsonb
     LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'dts_as_owner';

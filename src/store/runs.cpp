@@ -235,6 +235,7 @@ Jsonb* error_json(const ErrorData* e) {
   push_pair(&state, "datatype", e->datatype_name);
   push_pair(&state, "constraint", e->constraint_name);
   push_pair(&state, "internal_query", e->internalquery);
+  if (e->internalpos > 0) push_pair(&state, "internal_position", psprintf("%d", e->internalpos));
   if (e->cursorpos > 0) push_pair(&state, "position", psprintf("%d", e->cursorpos));
   return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, nullptr));
 }

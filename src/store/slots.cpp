@@ -102,6 +102,16 @@ bool slots_hold(Oid db, int64 task) {
   return found;
 }
 
+bool slots_mine(int64 task) {
+  for (int k = 0; k < kMaxSlots; k++) {
+    const ExecutorSlot& s = slots[k];
+    if (s.kind != ExecutorSlot::Kind::Live || s.pid != MyProcPid) continue;
+    for (int i = 0; i < s.n; i++)
+      if (s.task[i] == task) return s.state[i] != Held::Closed;
+  }
+  return false;
+}
+
 int slot_reserve(int pool, uint64* generation) {
   LWLockAcquire(&shared->directory, LW_EXCLUSIVE);
   int got = -1;

@@ -26,6 +26,8 @@ enum class Seen { Nowhere, Held, Running, Closed };
 Seen slots_interrupt(Oid db, int64 task);
 /// Whether some live slot of this database holds the task.
 bool slots_hold(Oid db, int64 task);
+/// Whether this very process is the executor that holds the task: its own row locks do not stop it, so it has to ask.
+bool slots_mine(int64 task);
 
 /// Reserves a free slot for a new executor of a pool; -1 if the budget is used up. Needs no lock.
 int slot_reserve(int pool, uint64* generation);

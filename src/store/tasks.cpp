@@ -260,6 +260,7 @@ bool TaskTable::read(int64 id, Task* out) {
 }
 
 TaskTable::Found TaskTable::lock(int64 id, Task* out) {
+  if (touched()) CommandCounterIncrement();  // a task submitted in the same statement is there too
   // A row that changed between snapshot and lock is looked up again: the loop ends because each turn has a younger snapshot.
   for (;;) {
     if (!read(id, out)) return Found::Missing;

@@ -104,7 +104,11 @@ void on_commit() {
   }
   if (events != 0) tell_scheduler(MyDatabaseId, events);
   if (launcher_too) {
-    if (database != nullptr) database->absent = false;
+    if (database != nullptr) {
+      database->absent = false;
+      database->failures = 0;
+      database->start_after = 0;
+    }
     tell_launcher();
   }
 }
@@ -265,7 +269,11 @@ void touch_events(uint32 mask, bool launcher) {
   ensure_registered();
   events |= mask;
   launcher_too |= launcher;
-  definitions_changed |= (mask & kDefinitions) != 0;
+}
+
+void touch_definitions() {
+  ensure_registered();
+  definitions_changed = true;
 }
 
 int apply_queue(Oid db, const QueueSettings& q) {

@@ -49,6 +49,8 @@ int apply_queue(Oid db, const QueueSettings& q);
 
 /// At commit the scheduler of this database hears of these events; `launcher`: so does the launcher.
 void touch_events(uint32 events, bool launcher = false);
+/// At commit every process of this database drops what it remembers of queues and handlers.
+void touch_definitions();
 
 /// Ranges that an executor took from a lane and has not put back: an abort offers them.
 struct Taken {

@@ -100,12 +100,97 @@ sub kill9 {
 	return is(kill('KILL', $pid), 1, "killed process $pid");
 }
 
+# as_role(ROLE, SQL[, DBNAME]): the output of statements run in a session of that role; an error ends the test.
+sub as_role {
+	my ($self, $role, $sql, $dbname) = @_;
+	return $self->safe_psql($dbname // 'postgres', $sql, extra_params => [ '-U', $role ]);
+}
+
+# wait_back([DBNAME]): waits until the server takes connections again after a crash, and its launcher is there.
+sub wait_back {
+	my ($self, $dbname) = @_;
+	return $self->wait_for(q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'dts launcher'}, '1', $dbname);
+}
+
+# running_pid(TASK): waits until the task runs, and gives the process that runs it.
+sub running_pid {
+	my ($self, $task, $dbname) = @_;
+	$self->wait_for("SELECT count(*) FROM dts.running WHERE id = $task AND worker_pid > 0", '1', $dbname);
+	return $self->safe_psql($dbname // 'postgres', "SELECT worker_pid FROM dts.running WHERE id = $task");
+}
+
+# runs_of(TASK): its attempts in order, as "attempt outcome sqlstate", one in each line.
+sub runs_of {
+	my ($self, $task, $dbname) = @_;
+	return $self->safe_psql($dbname // 'postgres',
+		"SELECT concat_ws(' ', attempt, outcome, sqlstate) FROM dts.runs WHERE task = $task ORDER BY ended_at");
+}
+
+# wait_done([DBNAME]): waits until no task is left that is ready or running.
+sub wait_done {
+	my ($self, $dbname) = @_;
+	return $self->wait_for('SELECT count(*) FROM dts.task WHERE state IN (0, 2)', '0', $dbname);
+}
+
+# session(DBNAME, %options): a psql that stays open (see DtsSession below); role: who it is.
+sub session {
+	my ($self, $dbname, %options) = @_;
+	return DtsSession->new($self, $dbname // 'postgres', %options);
+}
+
 # healthy([DBNAME]): what must hold at the end of every test: nothing is stuck, and no wake-up was lost.
 sub healthy {
 	my ($self, $dbname) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	is($self->safe_psql($dbname // 'postgres', 'SELECT * FROM dts.stuck()'), '', 'nothing is stuck');
 	is($self->safe_psql($dbname // 'postgres', q{SELECT value FROM dts.stats() WHERE name = 'swept_tasks_total'}), '0', 'the sweep found nothing');
+	return;
+}
+
+# An open session: what a test does in the middle of somebody's transaction. The same on all versions of the server.
+package DtsSession;
+
+use strict;
+use warnings;
+use IPC::Run;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+sub new {
+	my ($class, $node, $dbname, %options) = @_;
+	my $self = bless { in => '', out => '', err => '', turn => 0 }, $class;
+	my @command = ('psql', '-XAtq', '-v', 'ON_ERROR_STOP=0', '-d', $node->connstr($dbname), $options{role} ? ('-U', $options{role}) : (), '-f', '-');
+	$self->{timer} = IPC::Run::timeout($DtsNode::wait_seconds);
+	$self->{run} = IPC::Run::start(\@command, '<', \$self->{in}, '>', \$self->{out}, '2>', \$self->{err}, $self->{timer});
+	$self->{pid} = $self->query('SELECT pg_backend_pid()');
+	return $self;
+}
+
+# send(SQL): without waiting for the end.
+sub send {
+	my ($self, $sql) = @_;
+	$self->{in} .= "$sql;\n";
+	$self->{run}->pump_nb;
+	return;
+}
+
+# query(SQL): waits for the end and returns what it printed; errors are in $session->{err}.
+sub query {
+	my ($self, $sql) = @_;
+	my $mark = 'end-of-query-' . ++$self->{turn};
+	$self->{out} = $self->{err} = '';
+	$self->{timer}->start($DtsNode::wait_seconds);
+	$self->{in} .= "$sql;\n\\echo $mark\n";
+	$self->{run}->pump until $self->{out} =~ /^$mark$/m;
+	my $out = $self->{out} =~ s/^$mark\n//mr;
+	chomp $out;
+	return $out;
+}
+
+sub close {
+	my ($self) = @_;
+	$self->{in} .= "\\q\n";
+	eval { $self->{run}->finish };
 	return;
 }
 
