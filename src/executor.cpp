@@ -429,6 +429,7 @@ bool enter(Datum arg) {
     s.since = GetCurrentTimestamp();
     s.kind = store::ExecutorSlot::Kind::Live;
     self.pool = s.pool;
+    store::own_slot = self.slot;
     self.owner = s.owner;
   }
   LWLockRelease(&store::shared->directory);

@@ -13,6 +13,7 @@ ExecutorSlot* slots = nullptr;
 DatabaseSlot* databases = nullptr;
 HTAB* lane_table = nullptr;
 HTAB* board = nullptr;
+int own_slot = -1;
 
 namespace {
 

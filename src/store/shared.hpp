@@ -169,6 +169,9 @@ extern DatabaseSlot* databases;
 extern HTAB* lane_table;
 extern HTAB* board;
 
+/// Slot of this process if it is an executor, else -1.
+extern int own_slot;
+
 int pool_limit();
 
 /// Bytes to ask for; called in the request hook.

@@ -259,11 +259,24 @@ bool TaskTable::read(int64 id, Task* out) {
   return found;
 }
 
+namespace {
+/// Whether this very executor has claimed the task: its row lock is ours, so a task that steers itself, or a companion of its batch,
+/// would get it and pull the row away from under the claim.
+bool claimed_here(int64 id) {
+  if (own_slot < 0) return false;
+  const ExecutorSlot& s = slots[own_slot];
+  for (int i = 0; i < s.n; i++)
+    if (s.task[i] == id && s.state[i] != Held::Closed) return true;
+  return false;
+}
+}  // namespace
+
 TaskTable::Found TaskTable::lock(int64 id, Task* out) {
   if (touched()) CommandCounterIncrement();  // a task submitted in the same statement is there too
   // A row that changed between snapshot and lock is looked up again: the loop ends because each turn has a younger snapshot.
   for (;;) {
     if (!read(id, out)) return Found::Missing;
+    if (claimed_here(id)) return Found::Busy;
     HeapTupleData tuple;
     tuple.t_self = out->tid;
     Buffer buffer = InvalidBuffer;
