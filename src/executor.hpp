@@ -1,6 +1,8 @@
 // The executor: one process of a pool bound to (database, owner). Claims that role's SQL tasks and runs them.
 #pragma once
 
+#include "run_sql.hpp"
+#include "store/journal.hpp"
 #include "store/runs.hpp"
 #include "store/slots.hpp"
 
@@ -35,6 +37,27 @@ struct Attempt {
   ErrorData* error;
   bool cancelled;
 };
+
+// ---- executor_attempt.cpp
+
+/// Whether an error is worth running the task again at once: deadlock, serialization failure.
+bool is_restartable(const ErrorData* e);
+/// Runs task i of the claim in a subtransaction. After a deadlock or serialization failure, if it is alone, it is run again at once, a
+/// few times, uncounted: its effects are rolled back.
+Attempt run_with_restarts(const store::Task& t, int i, const char* sql, bool payload, int32 limit_ms, bool alone, SqlResult* result);
+/// Records how a task's only or last attempt ended. Returns the state it got.
+core::State record(store::TaskTable& tasks, const store::Task& t, const store::LaneInfo& lane, const Attempt& a, const SqlResult& result,
+                   TimestampTz started_at);
+/// A charge says that an earlier attempt took its process down: that attempt is recorded now, by whoever claims the task next.
+void record_charge(store::TaskTable& tasks, const store::Task& t, const store::LaneInfo& lane, store::Charge charge);
+
+// ---- executor_batch.cpp
+
+/// Transactions of the executor: READ COMMITTED and read-write whatever the role's settings; not waiting for the disk unless `durable`.
+void begin_transaction();
+void commit_transaction(bool durable);
+/// The transaction of a batch failed. Tasks that shared it run alone next, uncharged; one that was alone is charged here.
+void recover(const ErrorData* error);
 
 /// The text of a task: its own, or its handler's.
 const char* text_of(const store::Task& task, bool* payload);

@@ -48,8 +48,9 @@ void notices_install();
 
 /// Whether the last task left something in the session that the next one must not see.
 bool session_used();
-/// Releases session-level advisory locks; after each task, since nothing tells cheaply whether there are any.
-void session_unlock();
+/// Forgets what nothing tells cheaply whether it was used: session-level advisory locks, values of sequences, descriptors of large
+/// objects, the seed of random(). After each task.
+void session_forget();
 /// Cleans the session between transactions; cheap if nothing was used.
 void session_reset();
 void session_install();

@@ -1,6 +1,11 @@
 // What a task may leave in its session, and the messages that it raises (declared in run_sql.hpp).
 #include "run_sql.hpp"
 
+extern "C" {
+#include "common/pg_prng.h"
+#include "libpq/be-fsstubs.h"
+}
+
 namespace dts {
 
 namespace {
@@ -106,15 +111,19 @@ void session_install() {
 
 bool session_used() { return used || (MyXactFlags & XACT_FLAGS_ACCESSEDTEMPNAMESPACE) != 0 || !ThereAreNoReadyPortals(); }
 
-void session_unlock() { LockReleaseSession(USER_LOCKMETHOD); }
+void session_forget() {
+  LockReleaseSession(USER_LOCKMETHOD);
+  ResetSequenceCaches();
+  AtEOXact_LargeObject(true);  // descriptors: in a batch the transaction goes on
+  (void)DirectFunctionCall1(setseed, Float8GetDatum(pg_prng_double(&pg_global_prng_state)));
+}
 
 void session_reset() {
-  session_unlock();
+  session_forget();
   if (!used) return;
   used = false;
   PortalHashTableDeleteAll();
   DropAllPreparedStatements();
-  ResetSequenceCaches();
 }
 
 }  // namespace dts
