@@ -104,7 +104,7 @@ Next run_task(TaskTable& tasks, const Task& t, int i, bool company) {
     }
   }
   const State s = record(tasks, t, lane, a, result, now);
-  if (company) session_unlock();
+  if (company) session_forget();
   self.tasks_run++;
   pg_atomic_fetch_add_u64(&store::slots[self.slot].tasks_run, 1);
   return s == State::Cancelled || (company && session_used()) ? Next::Stop : Next::Go;
