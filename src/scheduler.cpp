@@ -6,6 +6,8 @@
 
 namespace dts {
 
+volatile sig_atomic_t scheduler_working = 0;
+
 namespace {
 
 using store::DatabaseSlot;

@@ -36,12 +36,14 @@ bool apply_requests();
 void lapse_leases();
 /// Ends tasks that expired before they started, and tasks whose owner is gone.
 void end_expired();
+/// Whether there is any unfinished task.
+bool any_task();
 /// Partitions and retention.
 void maintain_history();
+// ---- scheduler_sweep.cpp
+
 /// Two looks, a second apart, for rows that nobody offered. Returns true if a second look is due.
 bool sweep_look();
 void sweep_offer();
-/// Whether there is any unfinished task.
-bool any_task();
 
 }  // namespace dts

@@ -1,12 +1,8 @@
-#include "pg/as_owner.hpp"
-#include "pg/guard.hpp"
-#include "scheduler.hpp"
+#include "scheduler_transaction.hpp"
 #include "settings.hpp"
 #include "store/journal.hpp"
 
 namespace dts {
-
-volatile sig_atomic_t scheduler_working = 0;
 
 namespace {
 
@@ -15,56 +11,6 @@ using store::Lane;
 using store::Outcome;
 using store::Task;
 using store::TaskTable;
-
-/// Runs a piece of work in a transaction of its own; an error is logged and rolls that piece back.
-template <class F>
-bool in_transaction(const char* what, F&& f) {
-  MemoryContext const memory = CurrentMemoryContext;
-  ErrorData* const error = pg::attempt(memory, [&] {
-    SetCurrentStatementStartTimestamp();
-    StartTransactionCommand();
-    XactReadOnly = false;
-    XactIsoLevel = XACT_READ_COMMITTED;
-    PushActiveSnapshot(GetTransactionSnapshot());
-    pgstat_report_activity(STATE_RUNNING, what);
-    scheduler_working = 1;
-    f();
-    scheduler_working = 0;
-    PopActiveSnapshot();
-    CommitTransactionCommand();
-  });
-  scheduler_working = 0;
-  QueryCancelPending = false;
-  if (error != nullptr) {
-    AbortOutOfAnyTransaction();
-    ereport(LOG,
-            (errmsg("dts scheduler: %s failed: %s", what, error->message), error->detail != nullptr ? errdetail("%s", error->detail) : 0));
-  }
-  MemoryContextSwitchTo(memory);
-  pgstat_report_activity(STATE_IDLE, nullptr);
-  return error == nullptr;
-}
-
-/// Runs a constant statement as the owner and calls f(row) for each row.
-template <class F>
-void each_row(pg::Statement& statement, const Datum* values, F&& f) {
-  const pg::AsOwner as(store::catalog().owner);
-  SPI_connect();
-  const uint64 n = statement.run(values);
-  for (uint64 i = 0; i < n; i++) f(i);
-  SPI_finish();
-  as.end();
-}
-
-/// Ids that a statement gives, copied into the current context.
-int ids(pg::Statement& statement, const Datum* values, int max, int64* out) {
-  int n = 0;
-  each_row(statement, values, [&](uint64 i) {
-    bool null = false;
-    if (n < max) out[n++] = DatumGetInt64(pg::column(i, 1, &null));
-  });
-  return n;
-}
 
 constexpr int kSlice = 500;
 
@@ -323,75 +269,6 @@ bool any_task() {
     any = ids(exists, nullptr, 1, &one) > 0;
   });
   return any;
-}
-
-// ---- the sweep: rows that were written behind dts's functions are in no lane's set
-
-namespace {
-
-struct Candidate {
-  int slot;
-  store::LaneInfo lane;
-  int64 id;
-};
-constexpr int kCandidates = 1000;
-Candidate candidates[kCandidates];
-int candidate_count = 0;
-
-/// Whether a key is where executors look, or on its way there.
-bool covered(int slot, int32 lane, core::Key key) {
-  store::LaneSlot& l = store::lanes[slot];
-  LWLockAcquire(&l.lock, LW_SHARED);
-  const bool yes = !l.used || l.lane != lane || l.db != MyDatabaseId || l.set.contains(key) || pg_atomic_read_u32(&l.claims) > 0;
-  LWLockRelease(&l.lock);
-  return yes;
-}
-
-pg::Statement due_rows{"SELECT id, run_at FROM dts.task WHERE lane = $1 AND state = 0 AND run_at <= $2 ORDER BY run_at, id LIMIT $3",
-                       3,
-                       {INT4OID, TIMESTAMPTZOID, INT4OID}};
-
-}  // namespace
-
-bool sweep_look() {
-  candidate_count = 0;
-  pg_atomic_fetch_add_u64(&store::database_slot(MyDatabaseId, true)->sweeps, 1);
-  list_lanes();
-  for (int k = 0; k < store::shared->lane_count && candidate_count < kCandidates; k++) {
-    const store::LaneSlot& l = store::lanes[k];
-    if (!l.used || l.db != MyDatabaseId || l.queue_slot < 0) continue;
-    const store::LaneInfo lane{l.lane, l.owner, store::queues[l.queue_slot].queue, l.priority};
-    in_transaction("sweeping a lane", [&] {
-      // Rows that became due within seconds may be on their way; older ones that no set covers are looked at again later.
-      const Datum values[] = {Int32GetDatum(lane.lane), TimestampTzGetDatum(GetCurrentTimestamp() - 5000000), Int32GetDatum(kCandidates)};
-      each_row(due_rows, values, [&](uint64 i) {
-        bool null = false;
-        const core::Key key{DatumGetTimestampTz(pg::column(i, 2, &null)), DatumGetInt64(pg::column(i, 1, &null))};
-        if (candidate_count < kCandidates && !covered(k, lane.lane, key)) candidates[candidate_count++] = Candidate{k, lane, key.id};
-      });
-    });
-  }
-  return candidate_count > 0;
-}
-
-void sweep_offer() {
-  if (candidate_count == 0) return;
-  in_transaction("offering swept tasks", [] {
-    TaskTable table = TaskTable::open();
-    for (int i = 0; i < candidate_count; i++) {
-      const Candidate& c = candidates[i];
-      Task t;
-      if (table.lock(c.id, &t) != TaskTable::Found::Locked || t.state != State::Ready || t.lane != c.lane.lane) continue;
-      if (covered(c.slot, c.lane.lane, t.key())) {
-        store::touch_locked(c.lane, t.key());
-        continue;
-      }
-      pg_atomic_fetch_add_u64(&store::database_slot(MyDatabaseId, true)->swept, 1);
-      store::touch_locked(c.lane, t.key());
-    }
-    table.close();
-  });
-  candidate_count = 0;
 }
 
 }  // namespace dts

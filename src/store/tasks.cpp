@@ -146,6 +146,8 @@ Relation need(Relation& r, Oid oid, LOCKMODE mode = RowExclusiveLock) {
 }
 }  // namespace
 
+Relation TaskTable::claim_index() { return need(claim_, indexes.claim); }
+
 HeapTuple TaskTable::form(const Task& t) const {
   Datum values[kColumns];
   bool nulls[kColumns] = {};
@@ -315,102 +317,6 @@ void TaskTable::remove(const Task& task, const LaneInfo& lane) {
 
 void TaskTable::keep(const Task& task, const LaneInfo& lane) {
   if (task.state == core::State::Ready) touch_locked(lane, task.key());
-}
-
-namespace {
-
-/// Scan keys for lane = l and lo <= (run_at, id) <= hi. The row comparisons leave out the lane: with it the B-tree would start at the
-/// lane's first entry and filter (measured: 280 against 14 us).
-class LaneKeys {
- public:
-  void set(int32 lane, core::Key lo, core::Key hi) {
-    ScanKeyInit(&keys_[0], 1, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(lane));
-    row(&keys_[1], low_, BTGreaterEqualStrategyNumber, lo);
-    row(&keys_[2], high_, BTLessEqualStrategyNumber, hi);
-  }
-  ScanKey keys() { return keys_; }
-
- private:
-  static void row(ScanKey head, ScanKeyData* members, StrategyNumber strategy, core::Key k) {
-    member(&members[0], 2, strategy, F_TIMESTAMPTZ_CMP, TimestampTzGetDatum(k.run_at));
-    member(&members[1], 3, strategy, F_BTINT8CMP, Int64GetDatum(k.id));
-    members[1].sk_flags |= SK_ROW_END;
-    memset(head, 0, sizeof(*head));
-    head->sk_flags = SK_ROW_HEADER;
-    head->sk_attno = 2;
-    head->sk_strategy = strategy;
-    head->sk_argument = PointerGetDatum(members);
-  }
-  static void member(ScanKey key, AttrNumber attno, StrategyNumber strategy, Oid function, Datum argument) {
-    ScanKeyEntryInitialize(key, SK_ROW_MEMBER, attno, strategy, InvalidOid, InvalidOid, function, argument);
-  }
-  ScanKeyData keys_[3], low_[2], high_[2];
-};
-
-core::Key key_of(TupleTableSlot* slot) {
-  bool null = false;
-  const int64 run_at = DatumGetTimestampTz(slot_getattr(slot, kRunAt + 1, &null));
-  return {run_at, DatumGetInt64(slot_getattr(slot, kId + 1, &null))};
-}
-
-}  // namespace
-
-/// One claim: scans the taken ranges in order. `taken` (store/touch.hpp) is offered whole if anything fails before it is put back.
-int TaskTable::claim(int slot, const LaneInfo& lane, int max, Task* out) {
-  taken.lane = lane.lane;
-  taken.n = take(slot, MyDatabaseId, lane.lane, GetCurrentTimestamp(), 14, taken.range);
-  if (taken.n == 0) return 0;
-  taken.slot = slot;
-  const TimestampTz now0 = GetCurrentTimestamp();
-  const Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());  // after the take, or a commit between the two is missed
-  need(claim_, indexes.claim);
-  TupleTableSlot* const row = table_slot_create(heap_, nullptr);
-  IndexScanDesc const scan = DTS_INDEX_BEGINSCAN(heap_, claim_, snapshot, 3);
-  LaneKeys keys;
-  core::Range rest[14];
-  int n = 0, rests = 0;
-  for (int i = 0; i < taken.n; i++) {
-    const core::Range& r = taken.range[i];
-    const core::Key end = r.hi.run_at <= now0 ? r.hi : core::Key{now0, core::kMax};
-    core::Key position = r.lo;
-    if (n < max && r.lo <= end) {
-      keys.set(lane.lane, r.lo, end);
-      index_rescan(scan, keys.keys(), 3, nullptr, 0);
-      while (n < max && index_getnext_slot(scan, ForwardScanDirection, row)) {
-        position = next(key_of(row));
-        HeapTupleData tuple;
-        tuple.t_self = row->tts_tid;
-        Buffer buffer = InvalidBuffer;
-        TM_FailureData failure;
-        // A version that is not current is passed by: whoever moved the row offers its new key.
-        if (heap_lock_tuple(heap_, &tuple, GetCurrentCommandId(true), LockTupleExclusive, LockWaitSkip, false, &buffer, &failure) ==
-            TM_Ok) {
-          read_task(row, &out[n]);
-          touch_claimed(slot, lane, out[n].key());
-          n++;
-        }
-        if (BufferIsValid(buffer)) ReleaseBuffer(buffer);
-      }
-    }
-    if (n >= max) {
-      if (position <= r.hi) rest[rests++] = core::Range{position, r.hi};
-      continue;
-    }
-    if (end == r.hi) continue;
-    // Only what is not due yet is left of this range: put back from the first row on that is there.
-    const core::Key beyond = core::next(core::Key{now0, core::kMax});
-    keys.set(lane.lane, r.lo <= beyond ? beyond : r.lo, r.hi);
-    index_rescan(scan, keys.keys(), 3, nullptr, 0);
-    if (index_getnext_slot(scan, ForwardScanDirection, row)) rest[rests++] = core::Range{key_of(row), r.hi};
-  }
-  index_endscan(scan);
-  ExecDropSingleTupleTableSlot(row);
-  UnregisterSnapshot(snapshot);
-  offer_ranges(slot, MyDatabaseId, lane.lane, rest, rests);
-  claim_done(slot);
-  taken.slot = -1;
-  taken.n = 0;
-  return n;
 }
 
 }  // namespace dts::store

@@ -53,7 +53,8 @@ class TaskTable {
   /// A locked task is left as it is.
   void keep(const Task& task, const LaneInfo& lane);
 
-  /// Claims up to max rows of a lane out of `taken` ranges, puts the rest back and fills `out`. See docs/architecture.md.
+  /// Claims up to max rows of a lane (store/claim.cpp): takes ranges, scans and locks, puts back what it did not examine, fills `out`.
+  /// `taken` (store/touch.hpp) is offered whole if anything fails before that.
   int claim(int slot, const LaneInfo& lane, int max, Task* out);
 
  private:
@@ -61,12 +62,12 @@ class TaskTable {
   void insert_index_entries(HeapTuple tuple, const Task& task);
   bool fetch(int64 id, Snapshot snapshot, Task* out);
   void classify();
+  Relation claim_index();
 
   Relation heap_ = nullptr;
   LOCKMODE mode_ = RowExclusiveLock;
   Relation pkey_ = nullptr, claim_ = nullptr, lease_ = nullptr, expires_ = nullptr;
   bool plain_ = false;  // the table has exactly our indexes: entries are made without the executor
-  friend class ClaimScan;
 };
 
 /// Copies a row out of a slot into memory of the current context.
