@@ -1,4 +1,4 @@
-// What the waiting procedure needs from steering.
+// What the steering functions share.
 #pragma once
 
 #include "store/tasks.hpp"
@@ -7,5 +7,15 @@ namespace dts {
 
 /// State of a task that the current role may see; 42704 if there is none.
 core::State state_of(int64 id);
+
+/// Raises 42704: the task does not exist, or belongs to another role.
+[[noreturn]] void no_task(int64 id);
+/// The first argument; NULL is refused.
+int64 task_arg(FunctionCallInfo fcinfo);
+/// Writes an entry of the audit log for the current role; `after` is JSON or nullptr.
+void audit(const char* action, int64 task, const char* after);
+
+/// Gives a dead letter of the current role a new life; false if there is none (sql_redrive.cpp).
+bool redrive(int64 id);
 
 }  // namespace dts
