@@ -224,6 +224,7 @@ Turn run_batch(int lane_slot) {
 void recover(const ErrorData* error) {
   synchronous_commit = synchronous_commit_setting;
   AbortOutOfAnyTransaction();
+  session_reset();
   disable_all_timeouts(false);
   QueryCancelPending = false;
   ereport(LOG, (errmsg("dts: a task's transaction failed: %s", error->message),

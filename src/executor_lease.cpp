@@ -106,6 +106,7 @@ void run_leased(Task task, const store::LaneInfo& lane) {
   everything.type = T_DiscardStmt;
   everything.target = DISCARD_ALL;
   DiscardCommand(&everything, true);
+  session_forget();
   SetConfigOption("application_name", "dts executor", PGC_USERSET, PGC_S_SESSION);
   CommitTransactionCommand();
   MemoryContextSwitchTo(self.memory);

@@ -24,6 +24,34 @@ CREATE FUNCTION dts._label(value text) RETURNS text
     SELECT replace(replace(replace($1, E'\\', E'\\\\'), '"', E'\\"'), E'\n', E'\\n') $$;
 COMMENT ON FUNCTION dts._label(text) IS 'A value escaped as a Prometheus label.';
 
+CREATE FUNCTION dts._metric_help(name text) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT CASE $1
+        WHEN 'running' THEN 'Whether tasks are started in this database (1) or not (0).'
+        WHEN 'executors' THEN 'Executors of this database.'
+        WHEN 'executors_cluster' THEN 'Executors of all databases, starting ones included; at most dts.max_workers.'
+        WHEN 'executors_started_total' THEN 'Executors started for this database.'
+        WHEN 'pools_wanting' THEN 'Owners, in all databases, that want an executor and cannot have one.'
+        WHEN 'lanes' THEN 'Lanes of this database in shared memory; at most dts.max_lanes for all databases.'
+        WHEN 'lane_merges_total' THEN 'Range merges because a lane had more than 14 separate ranges.'
+        WHEN 'scheduler_wakeups_total' THEN 'Turns of the scheduler''s loop.'
+        WHEN 'sweeps_total' THEN 'Looks for tasks that were written behind the functions of dts.'
+        WHEN 'swept_tasks_total' THEN 'Tasks that such a look found.'
+        WHEN 'crash_suspects_total' THEN 'Tasks that were running when their process crashed the server.'
+        WHEN 'cancel_requests' THEN 'Requests to cancel a running task that stand, in all databases.'
+        WHEN 'tasks_submitted_total' THEN 'Tasks submitted.'
+        WHEN 'tasks_succeeded_total' THEN 'Tasks that succeeded.'
+        WHEN 'tasks_failed_total' THEN 'Tasks that failed for good.'
+        WHEN 'tasks_retried_total' THEN 'Attempts that failed and are followed by another one.'
+        WHEN 'tasks_expired_total' THEN 'Tasks that expired before they started.'
+        WHEN 'tasks_cancelled_total' THEN 'Tasks that were cancelled.'
+        WHEN 'tasks_started_total' THEN 'Attempts that were started.'
+        WHEN 'tasks_per_second' THEN 'Tasks that ended per second, over the last minute.'
+        WHEN 'run_seconds' THEN 'Run time of attempts.'
+        WHEN 'wait_seconds' THEN 'Time from due (or submitted, if later) to started.'
+        ELSE 'See dts.stats().' END $$;
+COMMENT ON FUNCTION dts._metric_help(text) IS 'What a metric means.';
+
 CREATE FUNCTION dts.metrics() RETURNS text
     LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     WITH plain AS (
@@ -44,9 +72,9 @@ CREATE FUNCTION dts.metrics() RETURNS text
         UNION ALL
         SELECT h.name, 1, 42, h.queue, format('dts_%s_count{queue="%s"} %s', h.name, dts._label(h.queue), h.cumulated) FROM histogram h WHERE h.i = 40
         UNION ALL
-        SELECT x.name, 0, 0, '', format('# TYPE dts_%s %s', x.name, CASE WHEN x.name LIKE '%\_total' THEN 'counter' ELSE 'gauge' END) FROM (SELECT DISTINCT p.name FROM plain p) x
+        SELECT x.name, 0, 0, '', format(E'# HELP dts_%1$s %2$s\n# TYPE dts_%1$s %3$s', x.name, dts._metric_help(x.name), CASE WHEN x.name LIKE '%\_total' THEN 'counter' ELSE 'gauge' END) FROM (SELECT DISTINCT p.name FROM plain p) x
         UNION ALL
-        SELECT x.name, 0, 0, '', format('# TYPE dts_%s histogram', x.name) FROM (VALUES ('run_seconds'), ('wait_seconds')) x(name)
+        SELECT x.name, 0, 0, '', format(E'# HELP dts_%1$s %2$s\n# TYPE dts_%1$s histogram', x.name, dts._metric_help(x.name)) FROM (VALUES ('run_seconds'), ('wait_seconds')) x(name)
     )
     SELECT string_agg(l.line, E'\n' ORDER BY l.name, l.part, l.queue, l.i) || E'\n' FROM lines l $$;
 COMMENT ON FUNCTION dts.metrics() IS 'The figures of dts.stats(), with latency histograms, in the Prometheus text format. For administrators and monitors.';
