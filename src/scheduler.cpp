@@ -106,6 +106,7 @@ void handle_events(Timers& timers, TimestampTz now) {
     store::rescan_database(MyDatabaseId);
   }
   if ((events & store::kRequests) != 0) {
+    pg_atomic_write_u32(&database->notes, 1);  // taken back below only when nothing is left
     timers.requests = now;
     timers.request_wait = 1;
   }
@@ -121,6 +122,7 @@ void handle_timers(Timers& timers, TimestampTz now) {
   }
   if (timers.requests != 0 && timers.requests <= now) {
     timers.requests = apply_requests() ? 0 : now + timers.request_wait * 1000;
+    if (timers.requests == 0) pg_atomic_write_u32(&database->notes, 0);
     timers.request_wait = Min(timers.request_wait * 2, 1000L);
   }
   if (timers.lanes != 0 && timers.lanes <= now) timers.lanes = list_lanes() ? 0 : now + kSecond;

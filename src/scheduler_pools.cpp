@@ -1,3 +1,4 @@
+#include <bit>
 #include <csignal>
 
 #include "scheduler.hpp"
@@ -23,6 +24,13 @@ bool is_idle(const PoolSlot& p) {
   for (const uint64 w : p.idle)
     if (w != 0) return true;
   return false;
+}
+
+/// Whether a pool claims a share of the workers: idle executors do not, they are there to be taken.
+bool claims_share(const PoolSlot& p) {
+  int idle = 0;
+  for (const uint64 w : p.idle) idle += std::popcount(w);
+  return p.used && (p.executors > idle || p.wanting != 0);
 }
 
 /// Frees slots whose process could not be started at all.
@@ -68,8 +76,7 @@ void make_room(const PoolSlot& wanting) {
   int retiring = 0, active = 0;
   for (int k = 0; k < store::kMaxSlots; k++) retiring += store::slots[k].kind == ExecutorSlot::Kind::Live && store::slots[k].retire ? 1 : 0;
   if (retiring >= static_cast<int>(pg_atomic_read_u32(&store::shared->wanting))) return;
-  for (int i = 0; i < store::shared->pool_count; i++)
-    active += store::pools[i].used && (store::pools[i].executors > 0 || store::pools[i].wanting != 0);
+  for (int i = 0; i < store::shared->pool_count; i++) active += claims_share(store::pools[i]) ? 1 : 0;
   const int fair = Max(1, settings::max_workers / Max(1, active));
   const TimestampTz now = GetCurrentTimestamp();
   int victim = -1, best = 0;
@@ -143,11 +150,10 @@ long size_pool(int pool, TimestampTz now) {
   }
   if (p.retry_at > now) return ms_until(p.retry_at, now);
   int share = 0;
-  for (int i = 0; i < store::shared->pool_count; i++)
-    share += store::pools[i].used && (store::pools[i].executors > 0 || store::pools[i].wanting != 0 || i == pool);
+  for (int i = 0; i < store::shared->pool_count; i++) share += i == pool || claims_share(store::pools[i]) ? 1 : 0;
   if (p.executors >= Max(1, settings::max_workers / Max(1, share))) {
     set_wanting(p, false);
-    return -1;
+    return 1000;  // nobody tells when an executor of another pool becomes idle
   }
   set_wanting(p, true);
   make_room(p);

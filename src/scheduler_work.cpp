@@ -96,38 +96,19 @@ bool apply_request(int64 id) {
     }
     // A leased task runs although nobody holds its row: but for a cancel, what was asked for waits for its next attempt.
     const bool leased = found == TaskTable::Found::Locked && t.state == State::Leased;
-    // One statement: what is asked for between reading and forgetting must not be forgotten.
-    static pg::Statement take{
-        "WITH r AS (DELETE FROM dts.request WHERE task = $1 "
-        "AND (NOT $2 OR EXISTS (SELECT FROM dts.request c WHERE c.task = $1 AND c.kind = 'cancel')) RETURNING kind, run_at, priority, at) "
-        "SELECT bool_or(kind = 'cancel'), (array_agg(run_at ORDER BY at DESC) FILTER (WHERE kind = 'reschedule'))[1], "
-        "(array_agg(priority ORDER BY at DESC) FILTER (WHERE kind = 'priority'))[1] FROM r",
-        2,
-        {INT8OID, BOOLOID}};
-    const Datum values[] = {Int64GetDatum(id), BoolGetDatum(leased)};
-    bool cancel = false, has_run_at = false, has_priority = false;
-    TimestampTz run_at = 0;
-    int priority = 0;
-    each_row(take, values, [&](uint64) {
-      bool null = false;
-      cancel = DatumGetBool(pg::column(0, 1, &null)) && !null;
-      run_at = DatumGetTimestampTz(pg::column(0, 2, &null));
-      has_run_at = !null;
-      priority = DatumGetInt32(pg::column(0, 3, &null));
-      has_priority = !null;
-    });
-    done = cancel || !leased;
+    const store::Wish wish = store::take_requests(id, leased);
+    done = wish.cancel || !leased;
     const Lane* const lane = found == TaskTable::Found::Locked ? store::lane_by_id(t.lane) : nullptr;
-    if (lane != nullptr && cancel) {
+    if (lane != nullptr && wish.cancel) {
       Outcome o;
       o.state = State::Cancelled;
       o.ended_at = GetCurrentTimestamp();
       store::end_task(table, t, lane->info, o);
-    } else if (lane != nullptr && !leased && (has_run_at || has_priority)) {
+    } else if (lane != nullptr && !leased && (wish.has_run_at || wish.has_priority)) {
       Task now = t;
       const store::LaneInfo from = lane->info;
-      const store::LaneInfo to = has_priority ? store::lane_with_priority(*lane, priority) : from;
-      if (has_run_at) now.run_at = Max(run_at, GetCurrentTimestamp());
+      const store::LaneInfo to = wish.has_priority ? store::lane_with_priority(*lane, wish.priority) : from;
+      if (wish.has_run_at) now.run_at = Max(wish.run_at, GetCurrentTimestamp());
       now.lane = to.lane;
       table.update(t, now, from, to);
     } else if (lane == nullptr) {

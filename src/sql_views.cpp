@@ -51,6 +51,9 @@ void put_process(ReturnSetInfo* info, int slot, const char* kind, Oid db, Oid ow
   put(info, v, n);
 }
 
+/// Readers of the views may also call these functions: what the views hide is hidden here.
+bool visible(Oid owner) { return store::role_may(GetUserId(), owner) || store::is_monitor(GetUserId()); }
+
 Datum histogram(pg_atomic_uint64* buckets) {
   Datum values[core::kBuckets];
   for (int i = 0; i < core::kBuckets; i++) values[i] = Int64GetDatum(static_cast<int64>(pg_atomic_read_u64(&buckets[i])));
@@ -75,7 +78,7 @@ DTS_FUNCTION(dts_slots) {
   }
   for (int k = 0; k < store::kMaxSlots; k++) {
     const store::ExecutorSlot& s = store::slots[k];
-    if (s.kind == store::ExecutorSlot::Kind::Live && s.pid != 0) put_process(info, k, "executor", s.db, s.owner, s.pid, s.since, &s);
+    if (s.kind == store::ExecutorSlot::Kind::Live && s.pid != 0 && visible(s.owner)) put_process(info, k, "executor", s.db, s.owner, s.pid, s.since, &s);
   }
   return Datum{0};
 }
@@ -85,7 +88,7 @@ DTS_FUNCTION(dts_held) {
   if (store::shared == nullptr) return Datum{0};
   for (int k = 0; k < store::kMaxSlots; k++) {
     store::ExecutorSlot& s = store::slots[k];
-    if (s.kind != store::ExecutorSlot::Kind::Live || s.db != MyDatabaseId || s.n == 0) continue;
+    if (s.kind != store::ExecutorSlot::Kind::Live || s.db != MyDatabaseId || s.n == 0 || !visible(s.owner)) continue;
     int64 task[store::kHeldMax];
     store::Held state[store::kHeldMax];
     LWLockAcquire(&s.lock, LW_SHARED);
@@ -111,6 +114,7 @@ DTS_FUNCTION(dts_held) {
 
 DTS_FUNCTION(dts_queue_stats) {
   ReturnSetInfo* const info = begin_rows(fcinfo);
+  const bool admin = store::role_may(GetUserId(), BOOTSTRAP_SUPERUSERID);
   if (store::shared == nullptr) return Datum{0};
   for (int i = 0; i < settings::max_queues; i++) {
     store::QueueSlot& q = store::queues[i];
@@ -133,7 +137,7 @@ DTS_FUNCTION(dts_queue_stats) {
     const TimestampTz at = q.last_error_at;
     LWLockRelease(&q.error_lock);
     v[10] = CStringGetTextDatum(last);
-    nulls[10] = last[0] == '\0';
+    nulls[10] = last[0] == '\0' || !admin;
     v[11] = instant(at, &nulls[11]);
     v[12] = histogram(q.run_histogram);
     v[13] = histogram(q.wait_histogram);

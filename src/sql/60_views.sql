@@ -75,7 +75,18 @@ JOIN dts.lane l ON l.id = r.lane
 JOIN dts.queue q ON q.id = l.queue
 WHERE r.outcome <> 20 AND dts._caller_sees(l.owner)
   AND NOT (r.outcome = 11 AND EXISTS (SELECT FROM dts.task u WHERE u.id = r.task))
-  AND NOT EXISTS (SELECT FROM dts.run later WHERE later.task = r.task AND later.ended_at > r.ended_at AND r.outcome IN (11, 13));
+  AND NOT EXISTS (SELECT FROM dts.run later WHERE later.task = r.task AND later.ended_at > r.ended_at AND r.outcome IN (11, 13))
+UNION ALL
+-- Dead letters of queues that keep no history.
+SELECT d.id, 'failed', dts._kind_name(d.kind), q.name, dts._role_name(l.owner), l.tenant, l.priority,
+       CASE WHEN d.handler <> 0 THEN (SELECT x.name FROM dts.handler x WHERE x.id = d.handler) END,
+       CASE WHEN dts._caller_may(l.owner) THEN d.sql END, NULL, d.attempt, d.max_attempts, d.submitted_at, d.failed_at, NULL, d.failed_at, NULL, NULL,
+       (SELECT k.key FROM dts.key k WHERE k.task = d.id AND dts._caller_may(l.owner)), NULL,
+       CASE WHEN dts._caller_may(l.owner) THEN d.error ->> 'message' END, d.extra -> 'labels'
+FROM dts.dead_letter d
+JOIN dts.lane l ON l.id = d.lane
+JOIN dts.queue q ON q.id = l.queue
+WHERE dts._caller_sees(l.owner) AND NOT EXISTS (SELECT FROM dts.run r WHERE r.task = d.id AND r.outcome = 11);
 COMMENT ON VIEW dts.tasks IS 'Every task known: unfinished ones, and finished ones within the retention of their queue.';
 
 CREATE VIEW dts.runs WITH (security_barrier) AS

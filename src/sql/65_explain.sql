@@ -35,6 +35,10 @@ BEGIN
     SELECT * INTO t FROM dts.task x WHERE x.id = task;
     IF NOT FOUND THEN
         SELECT x.* INTO r FROM dts.run x JOIN dts.lane y ON y.id = x.lane WHERE x.task = _explain.task AND dts._role_may(caller, y.owner) ORDER BY x.ended_at DESC LIMIT 1;
+        IF NOT FOUND THEN  -- a queue without history still keeps its dead letters
+            SELECT d.id, d.failed_at, 11, d.attempt, d.error INTO r.task, r.ended_at, r.outcome, r.attempt, r.error
+            FROM dts.dead_letter d JOIN dts.lane y ON y.id = d.lane WHERE d.id = _explain.task AND dts._role_may(caller, y.owner);
+        END IF;
         IF NOT FOUND THEN
             RAISE EXCEPTION 'task % does not exist', task USING ERRCODE = 'undefined_object', HINT = 'It may have been removed by the retention of its queue, or belong to another role.';
         END IF;
@@ -73,6 +77,10 @@ BEGIN
                     ELSE format('scheduled for %s (in %s)', t.run_at, t.run_at - now) END;
     ELSIF NOT EXISTS (SELECT FROM pg_roles x WHERE x.oid = l.owner AND x.rolcanlogin) THEN
         RETURN format('its owner "%s" does not exist or may not log in', dts._role_name(l.owner));
+    ELSIF NOT has_database_privilege(l.owner, current_database(), 'CONNECT') THEN
+        RETURN format('its owner "%s" may not connect to this database', dts._role_name(l.owner));
+    ELSIF current_setting('dts.allow_superuser_tasks', true) = 'off' AND EXISTS (SELECT FROM pg_roles x WHERE x.oid = l.owner AND x.rolsuper) THEN
+        RETURN format('its owner "%s" is a superuser, and dts.allow_superuser_tasks is off', dts._role_name(l.owner));
     ELSIF h.state = 'held' THEN
         RETURN format('claimed by process %s, which runs it next', h.pid);
     END IF;

@@ -313,6 +313,32 @@ void end_task(TaskTable& tasks, const Task& t, const LaneInfo& lane, const Outco
   tell_end(t, slot, o);
 }
 
+Wish take_requests(int64 task, bool leased) {
+  // One statement: what is asked for between reading and forgetting must not be forgotten.
+  static pg::Statement take{
+      "WITH r AS (DELETE FROM dts.request WHERE task = $1 "
+      "AND (NOT $2 OR EXISTS (SELECT FROM dts.request c WHERE c.task = $1 AND c.kind = 'cancel')) RETURNING kind, run_at, priority, at) "
+      "SELECT bool_or(kind = 'cancel'), (array_agg(run_at ORDER BY at DESC) FILTER (WHERE kind = 'reschedule'))[1], "
+      "(array_agg(priority ORDER BY at DESC) FILTER (WHERE kind = 'priority'))[1] FROM r",
+      2,
+      {INT8OID, BOOLOID}};
+  const Datum values[] = {Int64GetDatum(task), BoolGetDatum(leased)};
+  Wish w{};
+  const pg::AsOwner as(catalog().owner);
+  SPI_connect();
+  if (take.run(values) == 1) {
+    bool null = false;
+    w.cancel = DatumGetBool(pg::column(0, 1, &null)) && !null;
+    w.run_at = DatumGetTimestampTz(pg::column(0, 2, &null));
+    w.has_run_at = !null;
+    w.priority = DatumGetInt32(pg::column(0, 3, &null));
+    w.has_priority = !null;
+  }
+  SPI_finish();
+  as.end();
+  return w;
+}
+
 core::State fail_task(TaskTable& tasks, const Task& t, const LaneInfo& lane, Outcome& o, bool counts) {
   Task now = t;
   if (counts) now.attempt = static_cast<int16>(t.attempt + 1);
@@ -331,13 +357,27 @@ core::State fail_task(TaskTable& tasks, const Task& t, const LaneInfo& lane, Out
     end_task(tasks, now, lane, o);
     return o.state;
   }
-  o.state = core::State::Retry;
-  o.retry_at = next_at;
   Task again = now;
   again.run_at = next_at;
   again.state = core::State::Ready;
   again.has_lease = again.has_token = false;
-  tasks.update(t, again, lane, lane);
+  // What was noted while the attempt ran holds for the next one, however soon that comes.
+  const DatabaseSlot* const d = shared == nullptr ? nullptr : database_slot(MyDatabaseId, false);
+  Wish wish{};
+  if (d != nullptr && pg_atomic_read_u32(const_cast<pg_atomic_uint32*>(&d->notes)) != 0) wish = take_requests(t.id, false);
+  if (wish.cancel) {
+    o.state = core::State::Cancelled;
+    end_task(tasks, now, lane, o);
+    return o.state;
+  }
+  LaneInfo to = lane;
+  if (wish.has_priority)
+    if (const Lane* const l = lane_by_id(t.lane)) to = lane_with_priority(*l, wish.priority);
+  again.lane = to.lane;
+  if (wish.has_run_at) again.run_at = Max(wish.run_at, GetCurrentTimestamp());
+  o.state = core::State::Retry;
+  o.retry_at = again.run_at;
+  tasks.update(t, again, lane, to);
   const int slot = shared == nullptr ? -1 : queue_slot(MyDatabaseId, lane.queue);
   add_run(now, lane, slot >= 0 ? queues[slot].history : 'a', slot, o);
   remember_error(slot, o);

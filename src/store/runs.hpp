@@ -29,6 +29,15 @@ void add_run(const Task& task, const LaneInfo& lane, char history, int queue_slo
 /// Ends a locked task: row deleted, run added, dead letter kept, key released, everybody told at commit.
 void end_task(TaskTable& tasks, const Task& task, const LaneInfo& lane, const Outcome& outcome);
 
+/// What was asked for a task while somebody held it. Takes the requests off file;
+/// for a leased task only if one of them is a cancel: the others wait until its attempt has ended.
+struct Wish {
+  bool cancel, has_run_at, has_priority;
+  TimestampTz run_at;
+  int priority;
+};
+Wish take_requests(int64 task, bool leased);
+
 /// Records a failed attempt of a locked task: a later run_at, or its end as a dead letter. `counts`: the attempt is used up.
 /// Returns the state that the run got.
 core::State fail_task(TaskTable& tasks, const Task& task, const LaneInfo& lane, Outcome& outcome, bool counts);

@@ -71,6 +71,7 @@ void init_all() {
     DatabaseSlot& d = databases[i];
     pg_atomic_init_u32(&d.events, 0);
     pg_atomic_init_u32(&d.generation, 1);
+    pg_atomic_init_u32(&d.notes, 1);
     pg_atomic_init_u32(&d.activity, 1);
     for (pg_atomic_uint64* a : {&d.sleep_until, &d.swept, &d.sweeps, &d.wakeups, &d.started, &d.suspects, &d.lanes_merged})
       pg_atomic_init_u64(a, 0);
@@ -188,6 +189,7 @@ void tell_scheduler(Oid db, uint32 events) {
     tell_launcher();
     return;
   }
+  if ((events & kRequests) != 0) pg_atomic_write_u32(&d->notes, 1);
   if (events != 0) pg_atomic_fetch_or_u32(&d->events, events);
   pg_memory_barrier();
   if (d->pid != 0)

@@ -17,7 +17,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 # Long enough for a loaded machine, short enough that a hanging test is noticed.
-our $wait_seconds = 60;
+our $wait_seconds = $ENV{DTS_WAIT} // 60;
 
 # init(%options): as in the base class, and besides
 #   preload  0: without dts in shared_preload_libraries

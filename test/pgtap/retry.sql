@@ -260,10 +260,6 @@ SELECT is(dts.state(:d), 'failed', 'and to state');
 SELECT is((SELECT count(*) FROM dts.tasks WHERE id = :d), 1::bigint, 'and to the view of tasks');
 SELECT ok(dts.explain(:d) LIKE 'failed for good%', 'and to explain');
 SELECT is(dts.redrive(:d), 'redriven', 'and redriven');
--- A wait that begins before the end of a task without history must not fail when it ends.
-SELECT dts.submit('SELECT pg_sleep(0.5)', queue => 'silent') AS id \gset
-CALL dts.wait(:id, '30 s') \gset
-SELECT ok(:'state' IN ('succeeded', 'ended'), 'wait for a task that leaves no history');
 CALL wait_gone();
 
 -- Pause and resume.

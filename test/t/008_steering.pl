@@ -11,7 +11,7 @@ use Test::More;
 use Time::HiRes qw(time);
 use DtsNode;
 
-my $node = DtsNode->start_new('main', conf => "restart_after_crash = on\ndts.max_workers = 2\n");
+my $node = DtsNode->start_new("main", allows_streaming => 1, conf => "restart_after_crash = on\ndts.max_workers = 2\n");
 my $soon = '{"base": 0.05, "cap": 0.1}';
 $node->safe_psql(
 	'postgres', qq{
