@@ -77,7 +77,8 @@ void evict(Oid db) {
   }
 }
 
-void readmit(Oid db) {
+void readmit(int, Datum arg) {
+  const Oid db = DatumGetObjectId(arg);
   if (store::DatabaseSlot* const d = store::database_slot(db, false)) d->evicted = false;
   store::tell_launcher();
 }
@@ -94,7 +95,8 @@ void on_utility(PlannedStmt* stmt, const char* query, bool read_only, ProcessUti
                 QueryEnvironment* environment, DestReceiver* dest, QueryCompletion* qc) {
   const Node* const n = stmt->utilityStmt;
   const bool created = IsA(n, CreatedbStmt);
-  // The processes of dts look whether the extension is still there when this commits.
+  // The processes of dts look whether the extension is still there, and in which version, when this commits.
+  if (IsA(n, AlterExtensionStmt) && strcmp(reinterpret_cast<const AlterExtensionStmt*>(n)->extname, "dts") == 0) store::touch_events(store::kDefinitions);
   if (IsA(n, DropStmt) || IsA(n, DropOwnedStmt)) {
     const auto kind = IsA(n, DropStmt) ? reinterpret_cast<const DropStmt*>(n)->removeType : OBJECT_EXTENSION;
     if (kind == OBJECT_EXTENSION || kind == OBJECT_SCHEMA) store::touch_events(store::kDefinitions);
@@ -109,14 +111,14 @@ void on_utility(PlannedStmt* stmt, const char* query, bool read_only, ProcessUti
     if (created) store::tell_launcher();
     return;
   }
-  PG_TRY();
+  // Also when the session is terminated in here: a database that stays evicted would never be served again.
+  PG_ENSURE_ERROR_CLEANUP(readmit, ObjectIdGetDatum(db));
   {
     evict(db);
     run_utility(stmt, query, read_only, context, params, environment, dest, qc);
   }
-  PG_FINALLY();
-  { readmit(db); }
-  PG_END_TRY();
+  PG_END_ENSURE_ERROR_CLEANUP(readmit, ObjectIdGetDatum(db));
+  readmit(0, ObjectIdGetDatum(db));
 }
 
 }  // namespace

@@ -189,6 +189,10 @@ SELECT is((SELECT count(*) FROM dts.audit WHERE who = 'priv_admin' AND object = 
 SELECT throws_ok($$SELECT dts.submit('SELECT 1', owner => 'priv_b')$$, '42501', NULL, 'but does not submit for others');
 SELECT throws_ok($$SELECT dts.grant_usage('priv_admin')$$, '42501', NULL, 'nor grant');
 RESET ROLE;
+-- The server itself locks a table for CREATE RULE and CREATE TRIGGER before it asks for rights: nothing may run meanwhile.
+SELECT ok(dts.cancel(id) IN ('cancelled', 'cancelling'), 'cancel') FROM made WHERE owner = 'priv_b' AND what = 'running';
+SELECT id AS running FROM made WHERE owner = 'priv_b' AND what = 'running' \gset
+CALL dts.wait(:running, '30 s') \gset
 CREATE FUNCTION try_as(role text, sql text) RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
     EXECUTE format('SET LOCAL ROLE %I', role);
@@ -218,7 +222,6 @@ BEGIN
     END LOOP;
 END $$;
 CREATE FUNCTION a.clock_timestamp() RETURNS timestamptz LANGUAGE plpgsql AS $$ BEGIN PERFORM a.trap('clock_timestamp'); RETURN pg_catalog.clock_timestamp(); END $$;
-CREATE FUNCTION a.format(text, VARIADIC "any") RETURNS text LANGUAGE internal AS 'text_format';
 CREATE FUNCTION a.to_jsonb(anyelement) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN PERFORM a.trap('to_jsonb'); RETURN '{}'; END $$;
 CREATE FUNCTION a.octet_length(text) RETURNS int LANGUAGE plpgsql AS $$ BEGIN PERFORM a.trap('octet_length'); RETURN 1; END $$;
 CREATE FUNCTION a.btrim(text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN PERFORM a.trap('btrim'); RETURN $1; END $$;
