@@ -59,7 +59,7 @@ void commit_transaction(bool durable);
 /// The transaction of a batch failed. Tasks that shared it run alone next, uncharged; one that was alone is charged here.
 void recover(const ErrorData* error);
 
-/// The text of a task: its own, or its handler's.
+/// The text of a task: its own, or its handler's; nullptr if that is gone.
 const char* text_of(const store::Task& task, bool* payload);
 
 /// Arms and disarms the per-attempt timeout; begins and ends the time in which signals may strike.

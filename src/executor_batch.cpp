@@ -181,8 +181,19 @@ const char* text_of(const Task& t, bool* payload) {
   *payload = t.handler != 0;
   if (t.handler == 0) return t.sql == nullptr ? "" : text_to_cstring(t.sql);
   const store::Handler* const h = store::handler_by_id(t.handler);
-  return h == nullptr ? "SELECT 1/0 -- handler is gone" : pstrdup(h->sql);
+  return h == nullptr ? nullptr : pstrdup(h->sql);
 }
+
+namespace {
+/// The rights of a task are those that its owner has when it runs; a role that is gone, or may not log in any more, has none.
+bool owner_may_run() {
+  HeapTuple const tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(self.owner));
+  if (!HeapTupleIsValid(tuple)) return false;
+  const bool may = reinterpret_cast<Form_pg_authid>(GETSTRUCT(tuple))->rolcanlogin;
+  ReleaseSysCache(tuple);
+  return may;
+}
+}  // namespace
 
 Turn run_batch(int lane_slot) {
   const store::LaneSlot& l = store::lanes[lane_slot];
@@ -193,7 +204,8 @@ Turn run_batch(int lane_slot) {
   const bool durable = store::queues[l.queue_slot].durable;
   const int limit = batch_limit(store::queues[l.queue_slot], l.queue_slot);
   begin_transaction();
-  if (!store::installed()) {  // DROP EXTENSION came before us
+  // DROP EXTENSION, or DROP ROLE, came before us.
+  if (!store::installed() || !owner_may_run()) {
     CommitTransactionCommand();
     proc_exit(0);
   }

@@ -96,7 +96,8 @@ void on_utility(PlannedStmt* stmt, const char* query, bool read_only, ProcessUti
   const Node* const n = stmt->utilityStmt;
   const bool created = IsA(n, CreatedbStmt);
   // The processes of dts look whether the extension is still there, and in which version, when this commits.
-  if (IsA(n, AlterExtensionStmt) && strcmp(reinterpret_cast<const AlterExtensionStmt*>(n)->extname, "dts") == 0) store::touch_events(store::kDefinitions);
+  if (IsA(n, AlterExtensionStmt) && strcmp(reinterpret_cast<const AlterExtensionStmt*>(n)->extname, "dts") == 0)
+    store::touch_events(store::kDefinitions);
   if (IsA(n, DropStmt) || IsA(n, DropOwnedStmt)) {
     const auto kind = IsA(n, DropStmt) ? reinterpret_cast<const DropStmt*>(n)->removeType : OBJECT_EXTENSION;
     if (kind == OBJECT_EXTENSION || kind == OBJECT_SCHEMA) store::touch_events(store::kDefinitions);

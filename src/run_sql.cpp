@@ -299,6 +299,7 @@ void result_forget(DestReceiver* dest) {
 }
 
 void run_transactional(const char* sql, Jsonb* args, bool payload, bool capture, SqlResult* result) {
+  if (sql == nullptr) ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("the handler of this task does not exist any more")));
   Receiver receiver{};
   receiver.pub.receiveSlot = receiver_row;
   receiver.pub.rStartup = receiver_startup;
@@ -323,6 +324,7 @@ void run_transactional(const char* sql, Jsonb* args, bool payload, bool capture,
 }
 
 void run_top_level(const char* sql) {
+  if (sql == nullptr) ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("the handler of this task does not exist any more")));
   StartTransactionCommand();
   const MemoryContext old = MemoryContextSwitchTo(MessageContext);
   List* const raw = pg_parse_query(sql);
@@ -365,7 +367,21 @@ int count_placeholders(const char* sql) {
 
 namespace {
 
+/// The position of an error in the task's text must not be taken for one in the statement that submits it.
+void transpose_error(void* sql) {
+  const int position = geterrposition();
+  if (position <= 0) return;
+  errposition(0);
+  internalerrposition(position);
+  internalerrquery(static_cast<const char*>(sql));
+}
+
 SqlShape parse_shape(const char* sql) {
+  ErrorContextCallback line{};
+  line.callback = transpose_error;
+  line.arg = const_cast<char*>(sql);
+  line.previous = error_context_stack;
+  error_context_stack = &line;
   SqlShape shape{};
   List* const raw = pg_parse_query(sql);
   shape.statements = list_length(raw);
@@ -377,6 +393,7 @@ SqlShape parse_shape(const char* sql) {
       shape.copy_stream = reinterpret_cast<const CopyStmt*>(stmt)->is_from ? "COPY FROM STDIN" : "COPY TO STDOUT";
   }
   shape.placeholders = strchr(sql, '$') == nullptr ? 0 : count_placeholders(sql);
+  error_context_stack = line.previous;
   return shape;
 }
 

@@ -36,13 +36,16 @@ void on_leave(int, Datum) {
 bool extension_fits(char* why, size_t size) {
   StartTransactionCommand();
   PushActiveSnapshot(GetTransactionSnapshot());
-  const bool there = store::installed();
+  bool there = store::installed();
   if (there) {
     static pg::Statement version{"SELECT extversion FROM pg_catalog.pg_extension WHERE extname = 'dts'", 0, {}};
     SPI_connect();
     bool null = false;
-    const char* const found = version.run(nullptr) == 1 ? TextDatumGetCString(pg::column(0, 1, &null)) : "";
-    if (strcmp(found, DTS_VERSION) != 0 && strncmp(found, DTS_VERSION, strlen(DTS_VERSION)) != 0)
+    // The catalog decides: what we remember of the schema may be older than the DROP EXTENSION that woke us.
+    const bool row = version.run(nullptr) == 1;
+    const char* const found = row ? TextDatumGetCString(pg::column(0, 1, &null)) : "";
+    there = row;
+    if (row && strcmp(found, DTS_VERSION) != 0 && strncmp(found, DTS_VERSION, strlen(DTS_VERSION)) != 0)
       snprintf(why, size, "the extension's version is %s but the library's is %s: use ALTER EXTENSION dts UPDATE, or restart the server",
                found, DTS_VERSION);
     SPI_finish();

@@ -38,11 +38,7 @@ bool check_site(char* why, size_t size) {
   strlcpy(why, "its place could not be checked; see the server log", size);
   bool ours = false;
   in_transaction("checking the site", [&] {
-    static pg::Statement first{
-        "INSERT INTO dts.site (system_identifier, database, site) SELECT p.system_identifier, p.database, p.site FROM dts._place() p "
-        "WHERE NOT EXISTS (SELECT FROM dts.site)",
-        0,
-        {}};
+    static pg::Statement any{"SELECT FROM dts.site LIMIT 1", 0, {}};
     static pg::Statement other{
         "SELECT s.site FROM dts.site s, dts._place() p WHERE (s.system_identifier, s.database, s.site) IS DISTINCT FROM "
         "(p.system_identifier, p.database, p.site) LIMIT 1",
@@ -50,11 +46,14 @@ bool check_site(char* why, size_t size) {
         {}};
     const pg::AsOwner as(store::catalog().owner);
     SPI_connect();
-    first.run(nullptr);
-    ours = other.run(nullptr) == 0;
+    const bool used = any.run(nullptr) > 0;
+    ours = used && other.run(nullptr) == 0;
     SPI_finish();
     as.end();
-    if (!ours) strlcpy(why, "this database was restored, cloned or moved; SELECT dts.adopt() lets its tasks run here", size);
+    if (!used)
+      strlcpy(why, "no task was submitted here yet", size);
+    else if (!ours)
+      strlcpy(why, "this database was restored, cloned or moved; SELECT dts.adopt() lets its tasks run here", size);
   });
   if (ours) why[0] = '\0';
   return ours;

@@ -98,6 +98,11 @@ DTS_FUNCTION(dts_definition_changed) {
   PG_RETURN_VOID();
 }
 
+DTS_FUNCTION(dts_site_changed) {
+  store::touch_events(store::kDefinitions);
+  return Datum{0};
+}
+
 DTS_FUNCTION(dts_check_retry) {
   store::check_retry(PG_ARGISNULL(0) ? nullptr : PG_GETARG_JSONB_P(0));
   PG_RETURN_VOID();

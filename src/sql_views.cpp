@@ -78,7 +78,8 @@ DTS_FUNCTION(dts_slots) {
   }
   for (int k = 0; k < store::kMaxSlots; k++) {
     const store::ExecutorSlot& s = store::slots[k];
-    if (s.kind == store::ExecutorSlot::Kind::Live && s.pid != 0 && visible(s.owner)) put_process(info, k, "executor", s.db, s.owner, s.pid, s.since, &s);
+    if (s.kind == store::ExecutorSlot::Kind::Live && s.pid != 0 && visible(s.owner))
+      put_process(info, k, "executor", s.db, s.owner, s.pid, s.since, &s);
   }
   return Datum{0};
 }

@@ -33,7 +33,9 @@ core::State wait_for(int64 id, TimestampTz until) {
     if (left <= 0) return state;
     // Without shared memory, or with all places taken, look now and then.
     sleep_without_snapshot(static_cast<long>(place < 0 ? Min(left, int64{100}) : Min(left, int64{60000})));
-    state = state_of(id);
+    // The word of the process that ended it counts even if its queue keeps no history.
+    state = store::waiter_outcome(place);
+    if (!core::is_end(state)) state = state_of(id);
   }
   return state;
 }

@@ -1,5 +1,6 @@
 #include "submit.hpp"
 
+#include "pg/as_owner.hpp"
 #include "run_sql.hpp"
 #include "settings.hpp"
 #include "store/policy.hpp"
@@ -128,10 +129,39 @@ Jsonb* extra_of(Jsonb* retry, Jsonb* labels) {
 
 void warn_if_not_loaded() {
   static bool told = false;
+  const store::DatabaseSlot* const d = store::shared == nullptr ? nullptr : store::database_slot(MyDatabaseId, false);
+  if (d != nullptr && !told && (!settings::enabled || (d->pid != 0 && !d->gate && d->fence[0] != '\0'))) {
+    told = true;
+    ereport(NOTICE, (errmsg("the task is kept but will not run yet: %s", store::why_closed(MyDatabaseId))));
+  }
   if (store::shared != nullptr || told) return;
   told = true;
   ereport(WARNING, (errmsg("the task is kept but will not run: dts is not loaded at server start"),
                     errhint("Add this line to postgresql.conf and restart the server: shared_preload_libraries = 'dts'")));
+}
+
+/// The first task ever makes this database one that runs tasks here. Not the installation: pg_restore installs before it loads, and
+/// nothing may happen in between.
+void settle_site() {
+  static Oid settled = InvalidOid;  // the dts.task for which a committed row was seen
+  static TransactionId inserted_by = InvalidTransactionId;
+  if (settled == store::catalog().task) return;
+  static pg::Statement first{
+      "INSERT INTO dts.site (system_identifier, database, site) SELECT p.system_identifier, p.database, p.site FROM dts._place() p "
+      "WHERE NOT EXISTS (SELECT FROM dts.site)",
+      0,
+      {}};
+  const pg::AsOwner as(store::catalog().owner);
+  SPI_connect();
+  const bool inserted = first.run(nullptr) > 0;
+  SPI_finish();
+  as.end();
+  if (inserted) {
+    inserted_by = GetTopTransactionId();
+    store::touch_events(store::kDefinitions);
+  } else if (inserted_by != GetTopTransactionIdIfAny()) {
+    settled = store::catalog().task;
+  }
 }
 
 void check_options(const Options& o) {
@@ -181,6 +211,7 @@ Prepared prepare(const Options& o, const Defaults& h, const char* queue, bool tr
             (t.extra != nullptr ? core::kHasExtra : 0);
   p.lane = store::lane_for(owner, q.id, o.tenant == nullptr ? "" : o.tenant, priority);
   t.lane = p.lane.lane;
+  settle_site();
   warn_if_not_loaded();
   return p;
 }

@@ -135,7 +135,12 @@ int64 submit_with_key(TaskTable& table, Prepared& p, const Options& o) {
     }
     Task existing;
     switch (table.lock(k.task, &existing)) {
-      case TaskTable::Found::Locked: return meet(table, existing, p, o, mode);
+      case TaskTable::Found::Locked:
+        if (existing.state == core::State::Leased && (mode == OnConflict::Replace || mode == OnConflict::Push)) {
+          keys.take();  // it runs too, outside a transaction
+          return start_new(table, p);
+        }
+        return meet(table, existing, p, o, mode);
       case TaskTable::Found::Missing:
         // It ended while somebody else held the key's row; the key is kept from now on, or free.
         if (!k.keeps) {

@@ -55,7 +55,6 @@ CREATE TABLE dts.run (
     notices text,
     labels jsonb
 ) PARTITION BY RANGE (ended_at);
-CREATE INDEX run_task ON dts.run (task);
 COMMENT ON TABLE dts.run IS 'History, one row for each attempt, append-only, partitioned by day; dts creates and drops the partitions. Read the view dts.runs.';
 
 CREATE TABLE dts.dead_letter (

@@ -37,7 +37,7 @@ COMMENT ON FUNCTION dts._database_stats() IS 'Counters and gauges of this databa
 CREATE VIEW dts.running WITH (security_barrier) AS
 SELECT h.task AS id, q.name AS queue, dts._role_name(l.owner) AS owner, l.priority, l.tenant,
        CASE WHEN t.handler <> 0 THEN (SELECT x.name FROM dts.handler x WHERE x.id = t.handler) END AS handler,
-       CASE WHEN dts._caller_may(l.owner) THEN t.sql END AS sql, t.attempt + 1 AS attempt, h.pid AS worker_pid, h.started_at,
+       CASE WHEN dts._caller_may(l.owner) THEN t.sql END AS sql, t.attempt + (t.state <> 2)::int AS attempt, h.pid AS worker_pid, h.started_at,
        pg_catalog.clock_timestamp() - h.started_at AS elapsed
 FROM dts._held() h
 JOIN dts.task t ON t.id = h.task

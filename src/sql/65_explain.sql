@@ -55,7 +55,7 @@ BEGIN
     SELECT * INTO q FROM dts.queue x WHERE x.id = l.queue;
     SELECT x.* INTO h FROM dts._held() x WHERE x.task = _explain.task;
     IF h.state IN ('running', 'closed') THEN
-        RETURN format('running for %s in process %s, attempt %s', now - h.started_at, h.pid, t.attempt + 1);
+        RETURN format('running for %s in process %s, attempt %s', now - h.started_at, h.pid, t.attempt + (t.state <> 2)::int);
     ELSIF t.state = 2 THEN
         RETURN format('running under a lease until %s, attempt %s', t.lease_until, t.attempt);
     ELSIF t.state = 1 THEN
@@ -79,6 +79,8 @@ BEGIN
         RETURN format('its owner "%s" does not exist or may not log in', dts._role_name(l.owner));
     ELSIF NOT has_database_privilege(l.owner, current_database(), 'CONNECT') THEN
         RETURN format('its owner "%s" may not connect to this database', dts._role_name(l.owner));
+    ELSIF current_setting('dts.allow_superuser_tasks', true) = 'off' AND EXISTS (SELECT FROM pg_roles x WHERE x.oid = l.owner AND x.rolsuper) THEN
+        RETURN format('its owner "%s" is a superuser, and dts.allow_superuser_tasks is off', dts._role_name(l.owner));
     ELSIF current_setting('dts.allow_superuser_tasks', true) = 'off' AND EXISTS (SELECT FROM pg_roles x WHERE x.oid = l.owner AND x.rolsuper) THEN
         RETURN format('its owner "%s" is a superuser, and dts.allow_superuser_tasks is off', dts._role_name(l.owner));
     ELSIF h.state = 'held' THEN

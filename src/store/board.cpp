@@ -36,7 +36,7 @@ int waiter_add(Oid db, int64 task) {
   LWLockAcquire(&shared->waiter_lock, LW_EXCLUSIVE);
   for (int i = 0; i < kWaiters && place < 0; i++) {
     if (shared->waiters[i].used) continue;
-    shared->waiters[i] = Waiter{true, db, task, MyProc};
+    shared->waiters[i] = Waiter{true, db, task, MyProc, 0};
     place = i;
     pg_atomic_fetch_add_u32(&shared->waiter_count, 1);
   }
@@ -52,11 +52,22 @@ void waiter_remove(int place) {
   LWLockRelease(&shared->waiter_lock);
 }
 
-void wake_waiters(Oid db, int64 task) {
-  if (pg_atomic_read_u32(&shared->waiter_count) == 0) return;
+core::State waiter_outcome(int place) {
+  if (place < 0) return core::State::Ready;
   LWLockAcquire(&shared->waiter_lock, LW_SHARED);
-  for (const Waiter& w : shared->waiters)
-    if (w.used && w.task == task && w.db == db) wake(w.proc);
+  const int outcome = shared->waiters[place].outcome;
+  LWLockRelease(&shared->waiter_lock);
+  return static_cast<core::State>(outcome);
+}
+
+void wake_waiters(Oid db, int64 task, core::State outcome) {
+  if (pg_atomic_read_u32(&shared->waiter_count) == 0) return;
+  LWLockAcquire(&shared->waiter_lock, LW_EXCLUSIVE);
+  for (Waiter& w : shared->waiters) {
+    if (!w.used || w.task != task || w.db != db) continue;
+    w.outcome = static_cast<int>(outcome);
+    wake(w.proc);
+  }
   LWLockRelease(&shared->waiter_lock);
 }
 

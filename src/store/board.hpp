@@ -2,6 +2,7 @@
 // It belongs to the task, so it outlives an executor that dies (docs/architecture.md, "Steering").
 #pragma once
 
+#include "core/task_state.hpp"
 #include "store/shared.hpp"
 
 namespace dts::store {
@@ -15,6 +16,8 @@ void board_remove(Oid db, int64 task);
 /// Registers this process to be woken when the task ends; -1 if all places are taken (then poll).
 int waiter_add(Oid db, int64 task);
 void waiter_remove(int place);
-void wake_waiters(Oid db, int64 task);
+void wake_waiters(Oid db, int64 task, core::State outcome);
+/// The end that a waiter was woken with; State::Ready if there was none yet.
+core::State waiter_outcome(int place);
 
 }  // namespace dts::store

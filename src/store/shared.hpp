@@ -126,6 +126,7 @@ struct Waiter {
   Oid db;
   int64 task;
   PGPROC* proc;
+  int outcome;  // core::State of the end, 0 until then
 };
 
 struct BoardKey {

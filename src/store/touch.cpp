@@ -96,7 +96,7 @@ void on_commit() {
     count(e);
     if (e.charged) charge_remove(MyDatabaseId, e.task);
     if (core::is_end(e.outcome)) board_remove(MyDatabaseId, e.task);
-    if (core::is_end(e.outcome)) wake_waiters(MyDatabaseId, e.task);
+    if (core::is_end(e.outcome)) wake_waiters(MyDatabaseId, e.task, e.outcome);
   }
   if (queue_changes.n > 0 || definitions_changed) {
     if (database != nullptr) pg_atomic_fetch_add_u32(&database->generation, 1);

@@ -245,6 +245,7 @@ BEGIN
     END LOOP;
     PERFORM dts.cancel(i);
     RESET ROLE;
+    RESET search_path;
 END $$;
 SELECT lives_ok('SELECT walk()', 'every function under a hostile search_path');
 SET ROLE priv_admin;
