@@ -160,10 +160,29 @@ long size_pool(int pool, TimestampTz now) {
   return 100;
 }
 
+/// After dts.max_workers was lowered: executors above it leave, idle ones first, others after their task.
+void shed() {
+  int excess = static_cast<int>(pg_atomic_read_u32(&store::shared->executors)) - settings::max_workers;
+  if (excess <= 0) return;
+  for (int k = 0; k < store::kMaxSlots; k++) excess -= store::slots[k].kind == ExecutorSlot::Kind::Live && store::slots[k].retire ? 1 : 0;
+  for (const bool want_idle : {true, false}) {
+    for (int k = 0; k < store::kMaxSlots && excess > 0; k++) {
+      ExecutorSlot& s = store::slots[k];
+      if (s.kind != ExecutorSlot::Kind::Live || s.retire) continue;
+      const bool idle = (store::pools[s.pool].idle[k / 64] >> (k % 64) & 1) != 0;
+      if (idle != want_idle) continue;
+      s.retire = true;
+      store::wake(s.proc);
+      excess--;
+    }
+  }
+}
+
 }  // namespace
 
 long size_pools() {
   reap_failed_starts();
+  shed();
   const TimestampTz now = GetCurrentTimestamp();
   long next = -1;
   const bool running = settings::enabled && store::database_slot(MyDatabaseId, true)->gate;

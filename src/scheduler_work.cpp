@@ -51,7 +51,7 @@ bool check_site(char* why, size_t size) {
     SPI_finish();
     as.end();
     if (!used)
-      strlcpy(why, "no task was submitted here yet", size);
+      strlcpy(why, store::kNothingYet, size);
     else if (!ours)
       strlcpy(why, "this database was restored, cloned or moved; SELECT dts.adopt() lets its tasks run here", size);
   });

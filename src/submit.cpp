@@ -130,7 +130,8 @@ Jsonb* extra_of(Jsonb* retry, Jsonb* labels) {
 void warn_if_not_loaded() {
   static bool told = false;
   const store::DatabaseSlot* const d = store::shared == nullptr ? nullptr : store::database_slot(MyDatabaseId, false);
-  if (d != nullptr && !told && (!settings::enabled || (d->pid != 0 && !d->gate && d->fence[0] != '\0'))) {
+  if (d != nullptr && !told &&
+      (!settings::enabled || (d->pid != 0 && !d->gate && d->fence[0] != '\0' && strcmp(d->fence, store::kNothingYet) != 0))) {
     told = true;
     ereport(NOTICE, (errmsg("the task is kept but will not run yet: %s", store::why_closed(MyDatabaseId))));
   }

@@ -195,6 +195,9 @@ void tell_scheduler(Oid db, uint32 events);
 void tell_launcher();
 void wake(PGPROC* proc);
 
+/// Why the gate of a new database is closed; the first task opens it.
+inline constexpr const char* kNothingYet = "no task was submitted here yet";
+
 /// Whether tasks may be claimed in a database, and, if not, why.
 const char* why_closed(Oid db);
 

@@ -150,13 +150,15 @@ SELECT is(dts.state(:id), 'cancelled', 'state');
 RESET ROLE;
 SELECT dts.cancel(id) FROM dts.tasks WHERE state IN ('ready', 'scheduled') \gset
 
+-- A session takes a reloaded setting between two statements: this waits a while for it, again and again, and not at all once it is there.
+\set settle 'SELECT pg_sleep(0.2) WHERE current_setting(''dts.enabled'') = ''on'' AND current_setting(''dts.max_workers'') <> ''0'';'
 -- explain: no executor, order, an owner who may not log in.
 SELECT dts.submit('SELECT 1', queue => 'held', run_at => '2026-01-01') AS a, dts.submit('SELECT 1', queue => 'held', run_at => '2026-01-02') AS b \gset
 ALTER SYSTEM SET dts.max_workers = 0;
 SELECT pg_reload_conf();
-DO $$ BEGIN FOR i IN 1..600 LOOP EXIT WHEN current_setting('dts.max_workers') = '0'; COMMIT; PERFORM pg_sleep(0.05); END LOOP; END $$;
+:settle :settle :settle :settle :settle :settle :settle :settle :settle :settle
 SELECT dts.resume('held');
-SELECT matches(dts.explain(:b), '(no executor: dts.max_workers = 0|^ready; 1 task)', 'no executor');
+SELECT matches(dts.explain(:b), 'no executor: dts.max_workers = 0', 'no executor');
 ALTER SYSTEM RESET dts.max_workers;
 SELECT pg_reload_conf();
 CALL dts.wait(:a, '30 s') \gset
@@ -170,7 +172,7 @@ SELECT matches(dts.explain(:gone), '^its owner "steer_gone" does not exist or ma
 SELECT is(dts.cancel(:gone), 'cancelled', 'cancel');
 ALTER SYSTEM SET dts.enabled = off;
 SELECT pg_reload_conf();
-DO $$ BEGIN FOR i IN 1..600 LOOP EXIT WHEN current_setting('dts.enabled') = 'off'; COMMIT; PERFORM pg_sleep(0.05); END LOOP; END $$;
+:settle :settle :settle :settle :settle :settle :settle :settle :settle :settle
 SELECT dts.submit('SELECT 1') AS id \gset
 SELECT matches(dts.explain(:id), '^nothing runs in this database: .*dts.enabled', 'switched off');
 ALTER SYSTEM RESET dts.enabled;

@@ -66,7 +66,7 @@ my $standby = DtsNode->new('standby');
 $standby->init_from_backup($node, $backup, has_streaming => 1);
 $standby->start;
 $node->safe_psql('postgres', q{SELECT dts.submit('INSERT INTO effect SELECT $1::int', jsonb_build_array(n)) FROM generate_series(1001, 1050) n});
-$node->wait_done;
+$node->wait_for('SELECT count(*) FROM effect WHERE n BETWEEN 1001 AND 1050', '50');
 my @late = map { $node->submit("INSERT INTO effect VALUES ($_)", delay => '4 s') } 2001 .. 2010;
 $node->wait_for_catchup($standby, 'replay', $node->lsn('flush'));
 is($standby->safe_psql('postgres', 'SELECT count(*) FROM effect WHERE n BETWEEN 1001 AND 1050'), '50', 'the standby has what was done');

@@ -15,6 +15,7 @@ sub sql { return $node->safe_psql($db, $_[0]); }
 # Asks the scheduler to look after history now: it does so when the configuration is reloaded.
 sub maintain { sql('SELECT pg_reload_conf()'); return; }
 
+$node->wait_state(sql(q{SELECT dts.submit('SELECT 0')}), 'succeeded');
 $node->wait_for(q{SELECT count(*) >= 4 FROM pg_inherits WHERE inhparent = 'dts.run'::regclass}, 't');
 pass('partitions exist for the days ahead');
 is(sql(q{SELECT bool_and(relrowsecurity) FROM pg_class WHERE oid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = 'dts.run'::regclass)}),
