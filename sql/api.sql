@@ -4,8 +4,11 @@ CREATE EXTENSION dts;
 CREATE TABLE greeting (id int PRIMARY KEY, words text);
 
 -- A statement, with arguments.
+-- Right after the installation a notice may say that the scheduler has not started yet.
+SET client_min_messages = warning;
 SELECT dts.submit('INSERT INTO greeting VALUES ($1, $2) RETURNING words', '[1, "hello"]') AS id \gset
 CALL dts.wait(:id, '30 s');
+RESET client_min_messages;
 SELECT dts.result(:id), dts.state(:id);
 SELECT kind, queue, priority, attempts, max_attempts, state, sql, args, error, labels FROM dts.tasks WHERE id = :id;
 SELECT attempt, outcome, row_count, result, result_truncated, sqlstate, error, notices, started_at >= due_at AS late, ended_at >= started_at AS ran FROM dts.runs WHERE task = :id;
@@ -59,7 +62,8 @@ SELECT dts.submit_handler('greet');
 -- Steering.
 SELECT dts.submit('SELECT 1', delay => '1 day') AS id \gset
 SELECT dts.set_priority(:id, 0), dts.reschedule(:id, delay => '2 days'), dts.state(:id);
-SELECT dts.cancel(:id), dts.state(:id);
+SELECT dts.cancel(:id);
+SELECT dts.state(:id);
 BEGIN;
 CALL dts.wait(:id, '1 s');
 ROLLBACK;

@@ -27,6 +27,8 @@ void on_usr2(int) {
 void on_int(int) {
   const int saved = errno;
   if (pg_atomic_read_u64(&store::slots[self.slot].current) != 0) interrupt_now();
+  // It may be the timeout of a task that swallows it: the scheduler, which may sleep for a minute, looks when to end this process.
+  store::tell_scheduler(store::slots[self.slot].db, 0);
   SetLatch(MyLatch);
   errno = saved;
 }

@@ -68,6 +68,9 @@ TimestampTz start_schedulers(const Known* known, int n) {
       d->failures = Min(d->failures + 1, 20);
       d->start_after = now + Min(int64{1000000} << Min(d->failures - 1, 8), int64{300000000});
       if (start_scheduler(d->db, &handle)) continue;
+      // No worker slot is free: no fault of the database, which must not wait long once there is one.
+      d->failures--;
+      d->start_after = now + 5000000;
     }
     if (again == 0 || d->start_after < again) again = d->start_after;
   }

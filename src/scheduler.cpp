@@ -79,7 +79,7 @@ void start_up() {
   maintain_history();
   (void)apply_requests();
   lapse_leases();
-  if (!list_lanes()) pg_atomic_fetch_or_u32(&database->events, store::kUnlisted);
+  if (list_lanes() != 0) pg_atomic_fetch_or_u32(&database->events, store::kUnlisted);
   const bool was_open = database->gate;
   database->fence[0] = '\0';
   database->gate = true;
@@ -93,6 +93,7 @@ struct Timers {
   TimestampTz second_look = 0;
   TimestampTz requests = 0;
   TimestampTz lanes = 0;
+  TimestampTz lanes_rest = 0;  // not before, whatever we are told
   long request_wait = 1;
 };
 
@@ -113,7 +114,8 @@ void handle_events(Timers& timers, TimestampTz now) {
     timers.requests = now;
     timers.request_wait = 1;
   }
-  if ((events & store::kUnlisted) != 0) timers.lanes = now;
+  // Told again and again while the table is full: not before the pace that list_lanes set.
+  if ((events & store::kUnlisted) != 0 && (timers.lanes == 0 || timers.lanes > now + kSecond)) timers.lanes = Max(now, timers.lanes_rest);
   if ((events & store::kLease) != 0) lapse_leases();
 }
 
@@ -128,7 +130,12 @@ void handle_timers(Timers& timers, TimestampTz now) {
     if (timers.requests == 0) pg_atomic_write_u32(&database->notes, 0);
     timers.request_wait = Min(timers.request_wait * 2, 1000L);
   }
-  if (timers.lanes != 0 && timers.lanes <= now) timers.lanes = list_lanes() ? 0 : now + kSecond;
+  if (timers.lanes != 0 && timers.lanes <= now) {
+    const TimestampTz begin = GetCurrentTimestamp();
+    timers.lanes = list_lanes();
+    const TimestampTz end = GetCurrentTimestamp();
+    timers.lanes_rest = end + 4 * (end - begin);
+  }
   if (timers.second_look != 0 && timers.second_look <= now) {
     sweep_offer();
     timers.second_look = 0;

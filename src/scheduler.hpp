@@ -28,8 +28,8 @@ extern volatile sig_atomic_t scheduler_working;
 void load_queues();
 /// Checks that this database may run here; fills why if not.
 bool check_site(char* why, size_t size);
-/// Gives a slot to each lane that has rows. False if the table was full for some.
-bool list_lanes();
+/// Gives a slot to each lane that has rows. Returns when to do so again because the table was too small for all, 0 if it was not.
+TimestampTz list_lanes();
 /// Applies requests that were noted for held tasks. False if some are still held.
 bool apply_requests();
 /// Takes back leased tasks whose process is gone.

@@ -59,25 +59,44 @@ bool check_site(char* why, size_t size) {
   return ours;
 }
 
-bool list_lanes() {
+TimestampTz list_lanes() {
+  static long pace_ms = 0;
+  const TimestampTz now = GetCurrentTimestamp();
   bool complete = true;
+  int placed = 0;
+  TimestampTz next = core::kMax;
   in_transaction("listing lanes", [&] {
+    // Earliest first: where the table is too small, it holds the lanes that are due soonest.
     static pg::Statement with_rows{
         "WITH RECURSIVE l AS ((SELECT t.lane FROM dts.task t WHERE t.state = 0 ORDER BY t.lane LIMIT 1) UNION ALL "
         "SELECT (SELECT t.lane FROM dts.task t WHERE t.state = 0 AND t.lane > l.lane ORDER BY t.lane LIMIT 1) FROM l WHERE l.lane IS NOT "
         "NULL) "
-        "SELECT d.id, d.owner::oid, d.queue, d.priority FROM l JOIN dts.lane d ON d.id = l.lane",
+        "SELECT d.id, d.owner::oid, d.queue, d.priority, f.run_at FROM l JOIN dts.lane d ON d.id = l.lane JOIN dts.queue q ON q.id = "
+        "d.queue "
+        "CROSS JOIN LATERAL (SELECT t.run_at FROM dts.task t WHERE t.lane = d.id AND t.state = 0 ORDER BY t.run_at LIMIT 1) f "
+        "WHERE NOT q.paused ORDER BY f.run_at",
         0,
         {}};
     each_row(with_rows, nullptr, [&](uint64 i) {
       bool null = false;
       const store::LaneInfo lane{DatumGetInt32(pg::column(i, 1, &null)), DatumGetObjectId(pg::column(i, 2, &null)),
                                  DatumGetInt32(pg::column(i, 3, &null)), static_cast<int16>(DatumGetInt32(pg::column(i, 4, &null)))};
-      if (store::lane_slot(MyDatabaseId, lane) < 0) complete = false;
+      const TimestampTz due = DatumGetTimestampTz(pg::column(i, 5, &null));
+      if (store::lane_slot_of(MyDatabaseId, lane.lane) >= 0) return;
+      if (store::lane_slot_for(MyDatabaseId, lane, due) >= 0) {
+        placed++;
+        return;
+      }
+      complete = false;
+      next = Min(next, due);
     });
   });
   store::notify_database(MyDatabaseId);
-  return complete;
+  if (complete) return 0;
+  // Those left out are looked at again when the first of them is due, soon as long as lanes empty, else less and less often.
+  const TimestampTz then = GetCurrentTimestamp();
+  pace_ms = placed > 0 ? 50 : Min(Max(pace_ms, 25L) * 2, 1000L);
+  return Max(next, then + Max(pace_ms * 1000, 4 * (then - now)));
 }
 
 namespace {

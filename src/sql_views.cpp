@@ -192,6 +192,12 @@ DTS_FUNCTION(dts_fence) {
   PG_RETURN_DATUM(CStringGetTextDatum(why));
 }
 
+DTS_FUNCTION(dts_start_failure) {
+  const int pool = store::shared == nullptr ? -1 : store::pool_of(MyDatabaseId, PG_GETARG_OID(0), false);
+  if (pool < 0 || store::pools[pool].failure[0] == '\0' || store::pools[pool].executors > 0) PG_RETURN_NULL();
+  PG_RETURN_DATUM(CStringGetTextDatum(store::pools[pool].failure));
+}
+
 DTS_FUNCTION(dts_place) {
   TupleDesc desc = nullptr;
   if (get_call_result_type(fcinfo, nullptr, &desc) != TYPEFUNC_COMPOSITE) elog(ERROR, "unexpected result type of dts._place");

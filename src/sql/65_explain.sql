@@ -86,6 +86,9 @@ BEGIN
     ELSIF h.state = 'held' THEN
         RETURN format('claimed by process %s, which runs it next', h.pid);
     END IF;
+    IF dts._start_failure(l.owner) IS NOT NULL THEN
+        RETURN format('no executor could be started: %s', dts._start_failure(l.owner));
+    END IF;
     SELECT count(*) FILTER (WHERE x.task IS NOT NULL), count(*) FILTER (WHERE x.idle), format(' for %s', now - max(x.task_started_at))
     INTO busy, idle, since FROM dts._slots() x WHERE x.kind = 'executor';
     IF busy >= cap THEN
@@ -100,6 +103,10 @@ COMMENT ON FUNCTION dts._explain(oid, bigint) IS 'dts.explain, as the owner of t
 CREATE FUNCTION dts.explain(task bigint) RETURNS text
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'dts_as_owner';
 COMMENT ON FUNCTION dts.explain(bigint) IS 'Says in words where a task stands and why it does not run now.';
+
+CREATE FUNCTION dts._start_failure(owner oid) RETURNS text
+    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'dts_start_failure';
+COMMENT ON FUNCTION dts._start_failure(oid) IS 'Why the last start of an executor for this owner failed, while the next try is awaited; else NULL.';
 
 CREATE FUNCTION dts._fence() RETURNS text
     LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'dts_fence';

@@ -8,13 +8,17 @@ BEGIN
     FOR d IN SELECT x::date FROM generate_series(today - 1, today + 3, '1 day') x LOOP
         name := 'run_' || to_char(d, 'YYYYMMDD');
         IF to_regclass('dts.' || name) IS NULL THEN
-            -- Made apart and attached: attaching does not wait for readers or writers of the parent.
-            EXECUTE format('CREATE TABLE dts.%I (LIKE dts.run INCLUDING DEFAULTS INCLUDING CONSTRAINTS, CHECK (ended_at >= %L AND ended_at < %L))', name, d, d + 1);
-            EXECUTE format('ALTER TABLE dts.%I ENABLE ROW LEVEL SECURITY', name);
-            -- Each partition has its own index: one on the parent would be made again by a restore, under the name that the dump uses.
-            EXECUTE format('CREATE INDEX %I ON dts.%I (task)', name || '_task', name);
-            EXECUTE format('ALTER TABLE dts.run ATTACH PARTITION dts.%I FOR VALUES FROM (%L) TO (%L)', name, d, d + 1);
-            made := made + 1;
+            BEGIN
+                -- Made apart and attached: attaching does not wait for readers or writers of the parent.
+                EXECUTE format('CREATE TABLE dts.%I (LIKE dts.run INCLUDING DEFAULTS INCLUDING CONSTRAINTS, CHECK (ended_at >= %L AND ended_at < %L))', name, d, d + 1);
+                EXECUTE format('ALTER TABLE dts.%I ENABLE ROW LEVEL SECURITY', name);
+                -- Each partition has its own index: one on the parent would be made again by a restore, under the name that the dump uses.
+                EXECUTE format('CREATE INDEX %I ON dts.%I (task)', name || '_task', name);
+                EXECUTE format('ALTER TABLE dts.run ATTACH PARTITION dts.%I FOR VALUES FROM (%L) TO (%L)', name, d, d + 1);
+                made := made + 1;
+            -- The scheduler and a session that must write history before it has begun may both be here.
+            EXCEPTION WHEN duplicate_table OR unique_violation THEN NULL;
+            END;
         END IF;
     END LOOP;
     SELECT clock_timestamp() - max(retention) INTO oldest FROM dts.queue;

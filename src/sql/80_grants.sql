@@ -59,6 +59,7 @@ END $$;
 COMMENT ON FUNCTION dts.grant_admin(text) IS 'Lets a role manage queues and see and steer the tasks of all roles. For superusers and the owner of the extension.';
 CREATE FUNCTION dts.revoke_all(role text) RETURNS void
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE x text;
 BEGIN
     IF role IS NULL THEN
         RAISE EXCEPTION 'argument "role" must not be null' USING ERRCODE = 'null_value_not_allowed';
@@ -66,7 +67,11 @@ BEGIN
         RAISE EXCEPTION 'role "%" does not exist', role USING ERRCODE = 'undefined_object';
     END IF;
     EXECUTE format('REVOKE ALL ON ALL ROUTINES IN SCHEMA dts FROM %I', role);
-    EXECUTE format('REVOKE ALL ON ALL TABLES IN SCHEMA dts FROM %I', role);
+    -- Only what was granted: the entries of history's tables in the catalog are changed by the scheduler too, and two changes at once fail.
+    FOR x IN SELECT DISTINCT c.oid::regclass::text FROM pg_class c, aclexplode(c.relacl) a
+             WHERE c.relnamespace = 'dts'::regnamespace AND c.relkind IN ('r', 'p', 'v') AND a.grantee = (SELECT r.oid FROM pg_roles r WHERE r.rolname = role) LOOP
+        EXECUTE format('REVOKE ALL ON %s FROM %I', x, role);
+    END LOOP;
     EXECUTE format('REVOKE ALL ON SCHEMA dts FROM %I', role);
 END $$;
 COMMENT ON FUNCTION dts.revoke_all(text) IS 'Takes all rights on dts from a role; its waiting tasks still run. For superusers and the owner of the extension.';

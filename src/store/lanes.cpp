@@ -37,6 +37,26 @@ void unlink_lane(int slot) {
   l.used = false;
 }
 
+/// Takes the slot of the lane that is due last, if that is in the future and after `due`; -1 if there is none. Needs the directory lock.
+int slot_of_later(int64 due) {
+  int last = -1;
+  int64 last_due = Max(due, GetCurrentTimestamp());
+  for (int i = 0; i < shared->lane_count; i++) {
+    const LaneSlot& l = lanes[i];
+    const int64 its = paused(l) ? core::kMax : due_at(l);
+    if (pg_atomic_read_u32(const_cast<pg_atomic_uint32*>(&l.claims)) > 0 || its <= last_due) continue;
+    last = i;
+    last_due = its;
+  }
+  if (last < 0) return -1;
+  LaneSlot& l = lanes[last];
+  LWLockAcquire(&l.lock, LW_EXCLUSIVE);
+  const bool later = pg_atomic_read_u32(&l.claims) == 0 && (paused(l) || due_at(l) >= last_due);
+  if (later) unlink_lane(last);
+  LWLockRelease(&l.lock);
+  return later ? last : -1;
+}
+
 /// A free slot, or the one of the lane longest unused that has nothing to offer; -1 if there is none. Needs the directory lock.
 int free_slot() {
   int oldest = -1;
@@ -56,10 +76,11 @@ int free_slot() {
 }
 
 /// Gives a lane a slot. Needs the directory lock.
-int make_slot(Oid db, const LaneInfo& info) {
+int make_slot(Oid db, const LaneInfo& info, int64 due) {
   const int queue = queue_slot(db, info.queue);
   const int pool = queue < 0 ? -1 : pool_of(db, info.owner, true);
-  const int slot = pool < 0 ? -1 : free_slot();
+  int slot = pool < 0 ? -1 : free_slot();
+  if (slot < 0 && pool >= 0 && due != core::kMax) slot = slot_of_later(due);
   if (slot < 0) return -1;
   const LaneKey key{db, info.lane};
   auto* const entry = static_cast<LaneEntry*>(hash_search(lane_table, &key, HASH_ENTER_NULL, nullptr));
@@ -135,12 +156,14 @@ int lane_slot_of(Oid db, int32 lane) {
   return slot < 0 ? -1 : remember(db, lane, slot);
 }
 
-int lane_slot(Oid db, const LaneInfo& info) {
+int lane_slot(Oid db, const LaneInfo& info) { return lane_slot_for(db, info, core::kMax); }
+
+int lane_slot_for(Oid db, const LaneInfo& info, int64 due) {
   int slot = lane_slot_of(db, info.lane);
   if (slot >= 0) return slot;
   LWLockAcquire(&shared->directory, LW_EXCLUSIVE);
   slot = find(db, info.lane);
-  if (slot < 0) slot = make_slot(db, info);
+  if (slot < 0) slot = make_slot(db, info, due);
   LWLockRelease(&shared->directory);
   return slot < 0 ? -1 : remember(db, info.lane, slot);
 }

@@ -16,6 +16,9 @@ struct LaneInfo {
 
 /// Slot of a lane, or -1 (unknown or table full; then the scheduler has been told). A new slot starts with everything in its set.
 int lane_slot(Oid db, const LaneInfo& info);
+/// The same for a lane whose first row is due at `due`: a lane that is due later, or paused, makes room for it. For the scheduler,
+/// which lists that one again in good time.
+int lane_slot_for(Oid db, const LaneInfo& info, int64 due);
 
 /// Slot of a lane that has one, or -1.
 int lane_slot_of(Oid db, int32 lane);

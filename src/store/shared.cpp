@@ -207,7 +207,7 @@ const char* why_closed(Oid db) {
   if (shared == nullptr) return "dts is not loaded: add dts to shared_preload_libraries and restart the server";
   if (!settings::enabled) return "dts.enabled is off";
   const DatabaseSlot* const d = database_slot(db, false);
-  if (d == nullptr) return "its scheduler has not started yet";
+  if (d == nullptr || (!d->gate && d->fence[0] == '\0')) return "its scheduler has not started yet";
   return d->gate ? nullptr : d->fence;
 }
 

@@ -260,6 +260,10 @@ SELECT is(dts.state(:d), 'failed', 'and to state');
 SELECT is((SELECT count(*) FROM dts.tasks WHERE id = :d), 1::bigint, 'and to the view of tasks');
 SELECT ok(dts.explain(:d) LIKE 'failed for good%', 'and to explain');
 SELECT is(dts.redrive(:d), 'redriven', 'and redriven');
+-- A wait that began before the end learns of it although no history tells.
+SELECT dts.submit('SELECT pg_sleep(0.5)', queue => 'silent') AS id \gset
+CALL dts.wait(:id, '30 s') \gset
+SELECT is(:'state'::text, 'succeeded', 'wait for a task that leaves no history');
 CALL wait_gone();
 
 -- Pause and resume.

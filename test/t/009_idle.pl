@@ -74,6 +74,11 @@ $last = wakeups();
 $sum = 0;
 $sum += ($last->{$_} // 0) - ($first->{$_} // 0) for keys %$last;
 cmp_ok($sum / (time - $begin), '<', 1.2, "with idle executors as well ($sum)");
+# A task that swallows its timeout is ended although the sweep is far away.
+$id = $node->submit(q{DO $$ BEGIN LOOP BEGIN PERFORM pg_sleep(60); EXCEPTION WHEN query_canceled THEN NULL; END; END LOOP; END $$}, timeout => '100ms', max_attempts => 1, dbname => 'other');
+$begin = time;
+$node->wait_state($id, 'failed', 'other');
+cmp_ok(time - $begin, '<', 20, 'a task that swallows its timeout is ended without the help of the sweep');
 $node->healthy('other');
 $node->stop;
 
