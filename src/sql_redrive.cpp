@@ -59,7 +59,7 @@ bool redrive(int64 id) {
     t.submitted_at = DatumGetTimestampTz(pg::column(0, 2, &null));
     t.timeout_ms = DatumGetInt32(pg::column(0, 3, &null));
     t.handler = DatumGetInt32(pg::column(0, 4, &null));
-    t.flags = DatumGetInt32(pg::column(0, 5, &null)) & ~core::kSuspect;
+    t.flags = (DatumGetInt32(pg::column(0, 5, &null)) & ~core::kSuspect) | core::kRedriven;
     t.kind = static_cast<core::Kind>(DatumGetInt16(pg::column(0, 6, &null)));
     t.max_attempts = DatumGetInt16(pg::column(0, 7, &null));
     Datum d = pg::column_copy(memory, 0, 8, &null);

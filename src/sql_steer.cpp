@@ -208,7 +208,7 @@ const char* steer(int64 id, const char* action, const TimestampTz* run_at, const
 
 }  // namespace
 
-State state_of(int64 id) {
+bool find_state(int64 id, State* out) {
   TaskTable table = TaskTable::open_to_read();
   Task t;
   const bool found = table.read(id, &t);
@@ -216,10 +216,15 @@ State state_of(int64 id) {
   if (found) {
     const Lane* const l = store::lane_by_id(t.lane);
     if (l == nullptr || !(store::role_may(GetUserId(), l->info.owner) || store::is_monitor(GetUserId()))) no_task(id);
-    return t.state;
+    *out = t.state;
+    return true;
   }
+  return ended_state(id, out);
+}
+
+State state_of(int64 id) {
   State s{};
-  if (!ended_state(id, &s)) no_task(id);
+  if (!find_state(id, &s)) no_task(id);
   return s;
 }
 

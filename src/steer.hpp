@@ -7,6 +7,8 @@ namespace dts {
 
 /// State of a task that the current role may see; 42704 if there is none.
 core::State state_of(int64 id);
+/// The same; false if nothing is known of it (any more).
+bool find_state(int64 id, core::State* out);
 
 /// Raises 42704: the task does not exist, or belongs to another role.
 [[noreturn]] void no_task(int64 id);

@@ -63,6 +63,7 @@ enum Flag : int32_t {
   kHasKey = 4,         // has a row in dts.key
   kSuspect = 8,        // crashed the server once: never shares a transaction
   kHasExtra = 16,      // retry policy, labels in dts.task.extra
+  kRedriven = 32,      // had ended as a dead letter before
 };
 
 /// Bits of dts.run.flags.

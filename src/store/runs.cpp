@@ -250,7 +250,9 @@ Jsonb* error_json(int sqlstate, const char* message, const char* hint) {
 
 void add_run(const Task& t, const LaneInfo& lane, char history, int, const Outcome& o) {
   const bool good = o.state == core::State::Succeeded;
-  if (history == 'n' || (history == 'f' && good)) return;
+  // "Failures only" keeps the success that follows failures, or the history of that task would end with one.
+  const bool follows_failure = t.attempt > 1 || (t.flags & core::kRedriven) != 0;
+  if (history == 'n' || (history == 'f' && good && !follows_failure)) return;
   Datum values[kColumns];
   bool nulls[kColumns] = {};
   values[kTask] = Int64GetDatum(t.id);
