@@ -105,9 +105,8 @@ like($dropper->{err}, qr/being accessed by other users/, 'a running task counts 
 is($node->safe_psql('three', "SELECT state FROM dts.tasks WHERE id = $running"), 'running', 'and runs on');
 ran('three', 'after a drop that was refused');
 $dropper->close;
-my ($status, undef, $error) = $node->psql('postgres', 'DROP DATABASE three', extra_params => [ '-U', 'nobody_at_all' ]);
 $node->safe_psql('postgres', 'CREATE ROLE stranger LOGIN');
-($status, undef, $error) = $node->psql('postgres', 'DROP DATABASE three', extra_params => [ '-U', 'stranger' ]);
+my ($status, undef, $error) = $node->psql('postgres', 'DROP DATABASE three', extra_params => [ '-U', 'stranger' ]);
 like($error, qr/must be owner/, 'who may not drop it');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM dts.workers WHERE database = 'three' AND kind = 'scheduler'}), '1', 'does not throw out its processes');
 quickly('DROP DATABASE three WITH (FORCE)', 'with force');
