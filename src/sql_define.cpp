@@ -99,8 +99,9 @@ DTS_FUNCTION(dts_definition_changed) {
 }
 
 DTS_FUNCTION(dts_site_changed) {
+  if (!CALLED_AS_TRIGGER(fcinfo)) elog(ERROR, "dts._site_changed must be called as a trigger");
   store::touch_events(store::kDefinitions);
-  return Datum{0};
+  return PointerGetDatum(nullptr);  // of an AFTER trigger nobody looks at it
 }
 
 DTS_FUNCTION(dts_check_retry) {

@@ -160,7 +160,7 @@ void settle_site() {
   if (inserted) {
     inserted_by = GetTopTransactionId();
     store::touch_events(store::kDefinitions);
-  } else if (inserted_by != GetTopTransactionIdIfAny()) {
+  } else if (!TransactionIdIsValid(inserted_by) || inserted_by != GetTopTransactionIdIfAny()) {
     settled = store::catalog().task;
   }
 }

@@ -78,7 +78,7 @@ CREATE INDEX dead_letter_failed_at ON dts.dead_letter (failed_at);
 COMMENT ON TABLE dts.dead_letter IS 'Tasks whose attempts are used up, kept whole for dts.redrive. Read the view dts.dead_letters.';
 
 CREATE TABLE dts.key (
-    owner oid NOT NULL,
+    owner regrole NOT NULL,
     key text NOT NULL,
     task bigint NOT NULL,
     keep interval,
@@ -95,7 +95,7 @@ CREATE TABLE dts.request (
     kind text NOT NULL CHECK (kind IN ('cancel', 'reschedule', 'priority')),
     run_at timestamptz,
     priority int4,
-    by_role oid NOT NULL,
+    by_role regrole NOT NULL,
     at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
 );
 CREATE INDEX request_task ON dts.request (task);
@@ -103,7 +103,7 @@ COMMENT ON TABLE dts.request IS 'Steering of tasks that somebody held when it wa
 
 CREATE TABLE dts.audit_entry (
     at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
-    who oid NOT NULL,
+    who regrole NOT NULL,
     action text NOT NULL,
     object text NOT NULL,
     before jsonb,

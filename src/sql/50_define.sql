@@ -9,7 +9,7 @@ COMMENT ON FUNCTION dts._changed(text, int) IS 'Tells the running processes, whe
 CREATE FUNCTION dts._site_changed() RETURNS trigger
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'dts_site_changed';
 COMMENT ON FUNCTION dts._site_changed() IS 'Makes the scheduler look at once whether this database may run here: a restore has just written where it came from.';
-CREATE TRIGGER site_changed AFTER INSERT OR UPDATE OR DELETE ON dts.site FOR EACH STATEMENT EXECUTE FUNCTION dts._site_changed();
+CREATE TRIGGER site_changed AFTER INSERT OR UPDATE OR DELETE ON dts.site FOR EACH ROW EXECUTE FUNCTION dts._site_changed();
 ALTER TABLE dts.site ENABLE ALWAYS TRIGGER site_changed;
 
 CREATE FUNCTION dts._check_retry(retry jsonb) RETURNS void
