@@ -59,7 +59,7 @@ quickly('DROP DATABASE uno', 'drop');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM dts.workers WHERE database = 'uno'}), '0', 'its processes are gone');
 $node->wait_for(q{SELECT count(*) FROM dts.workers WHERE kind = 'scheduler'}, '3');
 quickly('DROP DATABASE without', 'a database without dts');
-my $space = PostgreSQL::Test::Utils::tempdir();
+my $space = PostgreSQL::Test::Utils::tempdir_short();
 $node->safe_psql('postgres', "CREATE TABLESPACE elsewhere LOCATION '$space'");
 ran('two', 'before');
 quickly('ALTER DATABASE two SET TABLESPACE elsewhere', 'move');
