@@ -13,41 +13,6 @@ using store::TaskTable;
 
 const char* text_arg(FunctionCallInfo fcinfo, int i) { return PG_ARGISNULL(i) ? nullptr : text_to_cstring(PG_GETARG_TEXT_PP(i)); }
 
-/// Options of the set-returning forms, from argument `i` on; the single form has key, on_conflict and key_ttl in the middle.
-Options read_options(FunctionCallInfo fcinfo, int i, bool with_key) {
-  Options o;
-  o.queue = text_arg(fcinfo, i++);
-  if (!PG_ARGISNULL(i)) o.priority = {true, PG_GETARG_INT32(i)};
-  i++;
-  if (!PG_ARGISNULL(i)) o.run_at = {true, PG_GETARG_TIMESTAMPTZ(i)};
-  i++;
-  o.delay = PG_ARGISNULL(i) ? nullptr : PG_GETARG_INTERVAL_P(i);
-  i++;
-  if (!PG_ARGISNULL(i)) o.max_attempts = {true, PG_GETARG_INT32(i)};
-  i++;
-  o.retry = PG_ARGISNULL(i) ? nullptr : PG_GETARG_JSONB_P(i);
-  i++;
-  o.timeout = PG_ARGISNULL(i) ? nullptr : PG_GETARG_INTERVAL_P(i);
-  i++;
-  if (!PG_ARGISNULL(i)) o.expires = {true, PG_GETARG_TIMESTAMPTZ(i)};
-  i++;
-  if (with_key) {
-    o.key = text_arg(fcinfo, i++);
-    o.on_conflict = text_arg(fcinfo, i++);
-    o.key_ttl = PG_ARGISNULL(i) ? nullptr : PG_GETARG_INTERVAL_P(i);
-    i++;
-  }
-  if (!PG_ARGISNULL(i)) o.transactional = {true, PG_GETARG_BOOL(i)};
-  i++;
-  if (!PG_ARGISNULL(i)) o.capture = {true, PG_GETARG_BOOL(i)};
-  i++;
-  o.labels = PG_ARGISNULL(i) ? nullptr : PG_GETARG_JSONB_P(i);
-  i++;
-  o.tenant = text_arg(fcinfo, i++);
-  o.owner = text_arg(fcinfo, i++);
-  return o;
-}
-
 int64 submit_one(Prepared& p, const Options& o) {
   TaskTable table = TaskTable::open();
   int64 id = 0;
@@ -120,7 +85,7 @@ class Many {
 using namespace dts;
 
 DTS_FUNCTION(dts_submit) {
-  const Options o = read_options(fcinfo, 2, true);
+  const Options o = read_options(fcinfo, 2, false);
   Jsonb* const args = PG_ARGISNULL(1) ? nullptr : PG_GETARG_JSONB_P(1);
   Prepared p = prepare_sql(text_arg(fcinfo, 0), o);
   check_args(p, args);
@@ -129,7 +94,7 @@ DTS_FUNCTION(dts_submit) {
 }
 
 DTS_FUNCTION(dts_submit_handler) {
-  const Options o = read_options(fcinfo, 2, true);
+  const Options o = read_options(fcinfo, 2, false);
   Prepared p = prepare_handler(text_arg(fcinfo, 0), o);
   p.task.args = PG_ARGISNULL(1) ? nullptr : PG_GETARG_JSONB_P(1);
   check_payload_size(p.task.args, "payload");
@@ -137,7 +102,7 @@ DTS_FUNCTION(dts_submit_handler) {
 }
 
 DTS_FUNCTION(dts_submit_many_args) {
-  const Options o = read_options(fcinfo, 2, false);
+  const Options o = read_options(fcinfo, 2, true);
   int n = 0;
   Datum* const args = elements(fcinfo, 1, "args", JSONBOID, &n);
   Prepared p = prepare_sql(text_arg(fcinfo, 0), o);
@@ -155,7 +120,7 @@ DTS_FUNCTION(dts_submit_many_args) {
 }
 
 DTS_FUNCTION(dts_submit_many_sqls) {
-  const Options o = read_options(fcinfo, 1, false);
+  const Options o = read_options(fcinfo, 1, true);
   int n = 0;
   Datum* const sqls = elements(fcinfo, 0, "sqls", TEXTOID, &n);
   // Options are checked for no texts too: a mistake shows before there is work.
@@ -176,7 +141,7 @@ DTS_FUNCTION(dts_submit_many_sqls) {
 }
 
 DTS_FUNCTION(dts_submit_handler_many) {
-  const Options o = read_options(fcinfo, 2, false);
+  const Options o = read_options(fcinfo, 2, true);
   int n = 0;
   Datum* const payloads = elements(fcinfo, 1, "payloads", JSONBOID, &n);
   Prepared p = prepare_handler(text_arg(fcinfo, 0), o);
@@ -202,7 +167,7 @@ DTS_FUNCTION(dts_submit_many_json) {
   for (uint32 i = 0; i < n; i++) {
     const JsonbValue* const v = getIthJsonbValueFromContainer(&tasks->root, i);
     Options o;
-    Prepared p = prepare_json(*v, static_cast<int>(i), &o);
+    Prepared p = prepare_json(*v, psprintf("element %u of argument \"tasks\"", i), &o);
     Datum id = Int64GetDatum(submit_one(p, o));
     bool null = false;
     tuplestore_putvalues(info->setResult, info->setDesc, &id, &null);

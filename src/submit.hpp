@@ -29,6 +29,14 @@ struct Options {
   const char* owner = nullptr;
 };
 
+/// Reads the options of a SQL function, which are its arguments from number `first` on; `many`: those of a set-returning form (no key).
+Options read_options(FunctionCallInfo fcinfo, int first, bool many);
+/// Reads one option by name from JSON; false if there is none of this name.
+bool read_option(const JsonbValue& v, const char* key, const char* object, Options* options);
+/// A JSON string; refuses anything else.
+const char* text_option(const JsonbValue& v, const char* key, const char* object);
+Jsonb* json_of(const JsonbValue& v);
+
 /// A task that only lacks its id and payload, and where it goes.
 struct Prepared {
   store::Task task;
@@ -38,8 +46,9 @@ struct Prepared {
 /// Checks everything that can be known now; raises 22xxx, 42xxx.
 Prepared prepare_sql(const char* sql, const Options& options);
 Prepared prepare_handler(const char* handler, const Options& options);
-/// From an object of dts.submit_many(jsonb): options by name, sql with args or handler with payload.
-Prepared prepare_json(const JsonbValue& object, int index, Options* options);
+/// From a JSON object: options by name, sql with args or handler with payload. `place` names it in messages: 'element 3 of argument
+/// "tasks"'.
+Prepared prepare_json(const JsonbValue& object, const char* place, Options* options);
 
 /// Refuses SQL that cannot be parsed or cannot be a task. has_args: the text may have placeholders up to `placeholders`.
 void check_sql(const char* sql, bool transactional, int placeholders, bool has_args);
