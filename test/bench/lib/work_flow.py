@@ -69,7 +69,10 @@ def pinned(bench, name):
     """The same flow without, with, and again without a snapshot that keeps every dead row."""
     if no_dts(bench, name):
         return
-    clean_for, pinned_for, edge = bench.pick(5, 20), bench.pick(40, 180), bench.pick(6, 20)
+    # Windows of equal length, over more than one round of autovacuum: it works for the clean flow as well, and a short clean
+    # window would show the rate before it began.
+    pinned_for, edge = bench.pick(40, 180), bench.pick(15, 60)
+    clean_for = edge + 1
     for batch, chunk in ((1, 10_000), (60, 50_000)):
         label = "batch 60" if batch == 60 else "one by one"
         dts = Dts(bench.server, "bench_pinned")
