@@ -3,22 +3,13 @@
 
 #include "core/task_state.hpp"
 #include "pg/postgres.hpp"
+#include "result.hpp"
 
 namespace dts {
-
-/// What a text gave. Memory is that of the context in which it was run.
-struct SqlResult {
-  StringInfoData json;  // rows as a JSON array; data is nullptr if no statement returned rows
-  bool truncated = false;
-  int64 row_count = 0;  // rows returned or changed by the last statement
-};
 
 /// Runs a transactional text inside the current subtransaction. args: JSON array bound to $1, ... (or any JSON bound to $1 as jsonb
 /// if `payload`). Raises whatever it raises.
 void run_transactional(const char* sql, Jsonb* args, bool payload, bool capture, SqlResult* result);
-
-/// Told of each utility statement: one without rows leaves no result, also after a statement that had one.
-void result_forget(DestReceiver* dest);
 
 /// Runs one statement outside of any transaction block, as psql would: VACUUM, CREATE INDEX CONCURRENTLY, CALL with COMMIT.
 /// Starts and ends its own transactions.

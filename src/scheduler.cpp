@@ -110,7 +110,6 @@ void handle_events(Timers& timers, TimestampTz now) {
     store::rescan_database(MyDatabaseId);
   }
   if ((events & store::kRequests) != 0) {
-    pg_atomic_write_u32(&database->notes, 1);  // taken back below only when nothing is left
     timers.requests = now;
     timers.request_wait = 1;
   }
@@ -126,8 +125,10 @@ void handle_timers(Timers& timers, TimestampTz now) {
     timers.history = now + 3600 * kSecond;
   }
   if (timers.requests != 0 && timers.requests <= now) {
+    // Back to 0 only if nobody noted anything since before the look (test/models/requests_model.py).
+    uint32 before = pg_atomic_read_u32(&database->notes);
     timers.requests = apply_requests() ? 0 : now + timers.request_wait * 1000;
-    if (timers.requests == 0) pg_atomic_write_u32(&database->notes, 0);
+    if (timers.requests == 0) pg_atomic_compare_exchange_u32(&database->notes, &before, 0);
     timers.request_wait = Min(timers.request_wait * 2, 1000L);
   }
   if (timers.lanes != 0 && timers.lanes <= now) {

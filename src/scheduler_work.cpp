@@ -140,13 +140,17 @@ bool apply_request(int64 id) {
 }  // namespace
 
 bool apply_requests() {
-  static pg::Statement all{"SELECT DISTINCT task FROM dts.request ORDER BY task LIMIT $1", 1, {INT4OID}};
+  static pg::Statement next{"SELECT DISTINCT task FROM dts.request WHERE task > $1 ORDER BY task LIMIT $2", 2, {INT8OID, INT4OID}};
   auto* const task = static_cast<int64*>(palloc(sizeof(int64) * kSlice));
-  int n = 0;
-  const Datum values[] = {Int32GetDatum(kSlice)};
-  if (!in_transaction("reading requests", [&] { n = ids(all, values, kSlice, task); })) return false;
-  bool complete = n < kSlice;
-  for (int i = 0; i < n; i++) complete &= apply_request(task[i]);
+  bool complete = true;
+  int64 after = 0;
+  for (int n = kSlice; n == kSlice;) {
+    n = 0;
+    const Datum values[] = {Int64GetDatum(after), Int32GetDatum(kSlice)};
+    complete &= in_transaction("reading requests", [&] { n = ids(next, values, kSlice, task); });
+    for (int i = 0; i < n; i++) complete &= apply_request(task[i]);
+    if (n > 0) after = task[n - 1];
+  }
   pfree(task);
   return complete;
 }

@@ -93,11 +93,13 @@ DTS_FUNCTION(dts_redrive) {
 }
 
 DTS_FUNCTION(dts_redrive_queue) {
-  if (PG_ARGISNULL(0)) ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("argument \"queue\" must not be null")));
+  if (PG_ARGISNULL(0))
+    ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("argument \"queue\" must not be null"),
+                    errhint("Name a queue, or give a task's id instead.")));
   const int max = PG_ARGISNULL(1) ? 1000 : PG_GETARG_INT32(1);
   if (max < 1)
-    ereport(ERROR,
-            (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("argument \"max_tasks\" must be positive"), errdetail("Got %d.", max)));
+    ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("argument \"max_tasks\" must be positive"), errdetail("Got %d.", max),
+                    errhint("Leave it out to redrive all.")));
   const char* const name = text_to_cstring(PG_GETARG_TEXT_PP(0));
   const store::Queue* const q = store::queue_by_name(name);
   if (q == nullptr)

@@ -7,6 +7,7 @@
 #include "steer.hpp"
 #include "store/runs.hpp"
 #include "store/slots.hpp"
+#include "submit.hpp"
 
 namespace dts {
 
@@ -27,7 +28,9 @@ void no_task(int64 id) {
 }
 
 int64 task_arg(FunctionCallInfo fcinfo) {
-  if (PG_ARGISNULL(0)) ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("argument \"task\" must not be null")));
+  if (PG_ARGISNULL(0))
+    ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("argument \"task\" must not be null"),
+                    errhint("Give the id that dts.submit returned.")));
   return PG_GETARG_INT64(0);
 }
 
@@ -242,21 +245,10 @@ DTS_FUNCTION(dts_cancel) { return answer(cancel(task_arg(fcinfo))); }
 
 DTS_FUNCTION(dts_reschedule) {
   const int64 id = task_arg(fcinfo);
-  if (!PG_ARGISNULL(1) && !PG_ARGISNULL(2))
-    ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("argument \"delay\" cannot be given together with \"run_at\""),
-                    errhint("Give one of the two.")));
-  TimestampTz at = GetCurrentTimestamp();
-  if (!PG_ARGISNULL(1)) at = PG_GETARG_TIMESTAMPTZ(1);
-  if (!PG_ARGISNULL(2)) {
-    const Interval* const d = PG_GETARG_INTERVAL_P(2);
-    if (d->time < 0 || d->day < 0 || d->month < 0 || d->month > 1200)
-      ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("argument \"delay\" must be between 0 and 100 years")));
-    at = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval, TimestampTzGetDatum(at), PG_GETARG_DATUM(2)));
-  }
-  if (TIMESTAMP_NOT_FINITE(at)) ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("argument \"run_at\" must be finite")));
-  if (at > GetCurrentTimestamp() + 100LL * 366 * USECS_PER_DAY)
-    ereport(ERROR, (errcode(PG_ARGISNULL(2) ? ERRCODE_DATETIME_FIELD_OVERFLOW : ERRCODE_INVALID_PARAMETER_VALUE),
-                    errmsg("argument \"%s\" is more than 100 years ahead", PG_ARGISNULL(2) ? "run_at" : "delay")));
+  Options o;
+  if (!PG_ARGISNULL(1)) o.run_at = {true, PG_GETARG_TIMESTAMPTZ(1)};
+  if (!PG_ARGISNULL(2)) o.delay = PG_GETARG_INTERVAL_P(2);
+  TimestampTz at = due_time(o, GetCurrentTimestamp());
   // A due time in the past is now: an old key would be looked for among the dead entries of the index.
   at = Max(at, GetCurrentTimestamp());
   return answer(steer(id, "reschedule", &at, nullptr));
@@ -264,11 +256,13 @@ DTS_FUNCTION(dts_reschedule) {
 
 DTS_FUNCTION(dts_set_priority) {
   const int64 id = task_arg(fcinfo);
-  if (PG_ARGISNULL(1)) ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("argument \"priority\" must not be null")));
+  if (PG_ARGISNULL(1))
+    ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("argument \"priority\" must not be null"),
+                    errhint("Give a number between 0 and 9, higher first.")));
   const int priority = PG_GETARG_INT32(1);
   if (priority < 0 || priority > 9)
     ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("argument \"priority\" must be between 0 and 9"),
-                    errdetail("Got %d.", priority)));
+                    errdetail("Got %d.", priority), errhint("Higher goes first; 5 is the default.")));
   return answer(steer(id, "set_priority", nullptr, &priority));
 }
 
@@ -295,6 +289,12 @@ DTS_FUNCTION(dts_retry) {
       result = "changed";
     } else if (found == TaskTable::Found::Locked) {
       result = core::name(t.state);
+    } else if (!mine && (store::shared == nullptr || !store::slots_hold(MyDatabaseId, id))) {
+      // Another session has it in hand, and does not run it.
+      const TimestampTz at = GetCurrentTimestamp();
+      audit("retry", id, nullptr);
+      post_request(id, "reschedule", &at, nullptr);
+      result = "noted";
     }
   }
   table.close();

@@ -27,16 +27,20 @@ int64 submit_one(Prepared& p, const Options& o) {
 }
 
 Datum array_element_error(const char* argument) {
-  ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("argument \"%s\" must not contain null", argument)));
+  ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("argument \"%s\" must not contain null", argument),
+                  errhint("Leave the element out, or use an empty JSON array for no arguments.")));
   return Datum{0};
 }
 
 /// Elements of an array argument; refuses NULL, more dimensions and NULL elements.
 Datum* elements(FunctionCallInfo fcinfo, int i, const char* name, Oid type, int* n) {
-  if (PG_ARGISNULL(i)) ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("argument \"%s\" must not be null", name)));
+  if (PG_ARGISNULL(i))
+    ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("argument \"%s\" must not be null", name),
+                    errhint("For no tasks give an empty array.")));
   ArrayType* const array = PG_GETARG_ARRAYTYPE_P(i);
   if (ARR_NDIM(array) > 1)
-    ereport(ERROR, (errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR), errmsg("argument \"%s\" must be a one-dimensional array", name)));
+    ereport(ERROR, (errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR), errmsg("argument \"%s\" must be a one-dimensional array", name),
+                    errhint("Write ARRAY[...] or array_agg(...).")));
   Datum* values = nullptr;
   bool* nulls = nullptr;
   deconstruct_array(array, type, -1, false, TYPALIGN_INT, &values, &nulls, n);
@@ -157,10 +161,13 @@ DTS_FUNCTION(dts_submit_handler_many) {
 }
 
 DTS_FUNCTION(dts_submit_many_json) {
-  if (PG_ARGISNULL(0)) ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("argument \"tasks\" must not be null")));
+  if (PG_ARGISNULL(0))
+    ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("argument \"tasks\" must not be null"),
+                    errhint("For no tasks give an empty array, '[]'.")));
   Jsonb* const tasks = PG_GETARG_JSONB_P(0);
   if (!JB_ROOT_IS_ARRAY(tasks) || JB_ROOT_IS_SCALAR(tasks))
-    ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("argument \"tasks\" must be a JSON array of objects")));
+    ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("argument \"tasks\" must be a JSON array of objects"),
+                    errhint("Example: [{\"sql\": \"SELECT 1\"}, {\"handler\": \"name\", \"payload\": {}}].")));
   InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
   auto* const info = reinterpret_cast<ReturnSetInfo*>(fcinfo->resultinfo);
   const uint32 n = JB_ROOT_COUNT(tasks);

@@ -54,13 +54,16 @@ core::State wait_for(int64 id, TimestampTz until) {
 using namespace dts;
 
 DTS_FUNCTION(dts_wait) {
-  if (PG_ARGISNULL(0)) ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("argument \"task\" must not be null")));
+  if (PG_ARGISNULL(0))
+    ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("argument \"task\" must not be null"),
+                    errhint("Give the id that dts.submit returned.")));
   const int64 id = PG_GETARG_INT64(0);
   TimestampTz until = 0;
   if (!PG_ARGISNULL(1)) {
     const Interval* const t = PG_GETARG_INTERVAL_P(1);
     if (t->time < 0 || t->day < 0 || t->month < 0)
-      ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("argument \"timeout\" must not be negative")));
+      ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("argument \"timeout\" must not be negative"),
+                      errhint("Give a positive interval, or leave it out to wait without limit.")));
     until =
         DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval, TimestampTzGetDatum(GetCurrentTimestamp()), PG_GETARG_DATUM(1)));
   }

@@ -13,9 +13,8 @@ using store::Defaults;
 
 constexpr int64 kCentury = 100LL * 366 * USECS_PER_DAY;
 
-void bad(const char* argument, const char* wants, const char* hint) {
-  ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("argument \"%s\" %s", argument, wants),
-                  hint != nullptr ? errhint("%s", hint) : 0));
+[[noreturn]] void bad(const char* argument, const char* wants, const char* hint) {
+  ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("argument \"%s\" %s", argument, wants), errhint("%s", hint)));
 }
 
 /// Microseconds of an interval; a month counts 30 days.
@@ -24,8 +23,8 @@ double span(const Interval* i) { return static_cast<double>(i->time) + (i->day +
 void check_interval(const Interval* i, const char* argument, double lowest) {
   if (i == nullptr) return;
   if (span(i) < lowest || i->time < -static_cast<int64>(kCentury))
-    bad(argument, lowest > 0 ? "must be a positive interval" : "must not be negative", nullptr);
-  if (span(i) > static_cast<double>(kCentury)) bad(argument, "must be at most 100 years", nullptr);
+    bad(argument, lowest > 0 ? "must be a positive interval" : "must not be negative", "Example: '5 minutes'.");
+  if (span(i) > static_cast<double>(kCentury)) bad(argument, "must be at most 100 years", "Check the unit: a plain number counts seconds.");
 }
 
 TimestampTz plus(TimestampTz at, const Interval* i) {
@@ -33,10 +32,13 @@ TimestampTz plus(TimestampTz at, const Interval* i) {
 }
 
 void check_instant(TimestampTz at, const char* argument, TimestampTz now) {
-  if (TIMESTAMP_NOT_FINITE(at)) bad(argument, "must be finite", nullptr);
+  if (TIMESTAMP_NOT_FINITE(at)) bad(argument, "must be finite", "To hold tasks back without an end, pause their queue.");
   if (at > now + kCentury)
-    ereport(ERROR, (errcode(ERRCODE_DATETIME_FIELD_OVERFLOW), errmsg("argument \"%s\" is more than 100 years ahead", argument)));
+    ereport(ERROR, (errcode(ERRCODE_DATETIME_FIELD_OVERFLOW), errmsg("argument \"%s\" is more than 100 years ahead", argument),
+                    errhint("Check the unit: it is an instant, not a number of milliseconds.")));
 }
+
+}  // namespace
 
 TimestampTz due_time(const Options& o, TimestampTz now) {
   if (o.run_at.given && o.delay != nullptr) bad("delay", "cannot be given together with \"run_at\"", "Give one of the two.");
@@ -47,9 +49,11 @@ TimestampTz due_time(const Options& o, TimestampTz now) {
   if (o.delay == nullptr) return now;
   check_interval(o.delay, "delay", 0);
   const TimestampTz at = plus(now, o.delay);
-  if (at > now + kCentury) bad("delay", "must be at most 100 years", nullptr);
+  if (at > now + kCentury) bad("delay", "must be at most 100 years", "Check the unit: a plain number counts seconds.");
   return at;
 }
+
+namespace {
 
 int32 milliseconds(const Interval* i) {
   const double ms = span(i) / 1000;
@@ -58,8 +62,9 @@ int32 milliseconds(const Interval* i) {
 
 int in_range(const char* argument, int value, int lowest, int highest) {
   if (value < lowest || value > highest)
-    ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-                    errmsg("argument \"%s\" must be between %d and %d", argument, lowest, highest), errdetail("Got %d.", value)));
+    ereport(ERROR,
+            (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("argument \"%s\" must be between %d and %d", argument, lowest, highest),
+             errdetail("Got %d.", value), errhint("Leave it out for the default of the handler or queue.")));
   return value;
 }
 
@@ -72,11 +77,13 @@ Oid owner_of(const Options& o) {
   if (o.owner != nullptr) {
     owner = get_role_oid(o.owner, true);
     if (!OidIsValid(owner))
-      ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("role \"%s\" does not exist", o.owner),
-                      errdetail("Given as argument \"owner\".")));
+      ereport(ERROR,
+              (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("role \"%s\" does not exist", o.owner), errdetail("Given as argument \"owner\"."),
+               errhint("Leave it out to submit for yourself; role names are case-sensitive here.")));
     if (!is_member_of_role(caller, owner))
       ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("permission denied to submit a task for role \"%s\"", o.owner),
-                      errdetail("Argument \"owner\" must name a role that you are a member of.")));
+                      errdetail("Argument \"owner\" must name a role that you are a member of."),
+                      errhint("Ask for membership: GRANT role TO user.")));
   }
   HeapTuple const tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(owner));
   if (!HeapTupleIsValid(tuple)) ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("role with OID %u does not exist", owner)));
@@ -93,7 +100,8 @@ Oid owner_of(const Options& o) {
                     errhint("See the setting dts.allow_superuser_tasks.")));
   if (!pg::may_connect(owner, MyDatabaseId))
     ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-                    errmsg("role \"%s\" cannot own tasks because it may not connect to this database", GetUserNameFromId(owner, false))));
+                    errmsg("role \"%s\" cannot own tasks because it may not connect to this database", GetUserNameFromId(owner, false)),
+                    errhint("Grant it CONNECT on this database.")));
   return owner;
 }
 
@@ -167,15 +175,18 @@ void settle_site() {
 
 void check_options(const Options& o) {
   check_interval(o.timeout, "timeout", 1000);
-  if (o.timeout != nullptr && span(o.timeout) > 20.0 * USECS_PER_DAY) bad("timeout", "must be at most 20 days", nullptr);
+  if (o.timeout != nullptr && span(o.timeout) > 20.0 * USECS_PER_DAY)
+    bad("timeout", "must be at most 20 days", "Leave it out for no limit.");
   check_interval(o.key_ttl, "key_ttl", 0);
   store::check_retry(o.retry);
   if (o.labels != nullptr && (!JB_ROOT_IS_OBJECT(o.labels) || VARSIZE(o.labels) > 8192))
-    bad("labels", "must be a JSON object of at most 8 kB", nullptr);
-  if (o.tenant != nullptr && strlen(o.tenant) > 200) bad("tenant", "must be at most 200 bytes long", nullptr);
-  if (o.key != nullptr && (o.key[0] == '\0' || strlen(o.key) > 1000)) bad("key", "must be 1 to 1000 bytes long", nullptr);
+    bad("labels", "must be a JSON object of at most 8 kB", "Labels are for finding tasks; data goes into args or payload.");
+  if (o.tenant != nullptr && strlen(o.tenant) > 200)
+    bad("tenant", "must be at most 200 bytes long", "A short id serves; the name can go into labels.");
+  if (o.key != nullptr && (o.key[0] == '\0' || strlen(o.key) > 1000))
+    bad("key", "must be 1 to 1000 bytes long", "Use a hash of what is longer.");
   if (o.key == nullptr && (o.on_conflict != nullptr || o.key_ttl != nullptr))
-    bad(o.on_conflict != nullptr ? "on_conflict" : "key_ttl", "needs \"key\"", nullptr);
+    bad(o.on_conflict != nullptr ? "on_conflict" : "key_ttl", "needs \"key\"", "It says what becomes of a task with the same key.");
   if (o.on_conflict != nullptr && strcmp(o.on_conflict, "return") != 0 && strcmp(o.on_conflict, "replace") != 0 &&
       strcmp(o.on_conflict, "push") != 0 && strcmp(o.on_conflict, "error") != 0)
     ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid value for argument \"on_conflict\": \"%s\"", o.on_conflict),
@@ -230,17 +241,21 @@ void check_payload_size(Jsonb* payload, const char* argument) {
 }
 
 void check_sql(const char* sql, bool transactional, int placeholders, bool has_args) {
-  if (sql == nullptr) ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("argument \"sql\" must not be null")));
+  if (sql == nullptr)
+    ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("argument \"sql\" must not be null"),
+                    errhint("Give the statement to run, with $1, $2, ... for values of args.")));
   if (strlen(sql) > static_cast<size_t>(settings::max_payload_kb) * 1024)
     ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("argument \"sql\" is too large"),
-                    errdetail("It has %zu bytes, at most %d kB are allowed.", strlen(sql), settings::max_payload_kb)));
+                    errdetail("It has %zu bytes, at most %d kB are allowed.", strlen(sql), settings::max_payload_kb),
+                    errhint("Raise dts.max_payload, or put the data into a table or into args.")));
   const SqlShape shape = shape_of(sql);
-  if (shape.statements == 0) bad("sql", "is empty", nullptr);
+  if (shape.statements == 0) bad("sql", "is empty", "Give a statement to run.");
   if (shape.transaction_control)
     ereport(ERROR, (errcode(ERRCODE_INVALID_TRANSACTION_TERMINATION), errmsg("argument \"sql\" must not control transactions"),
                     errhint("dts runs each task in a transaction; a procedure that commits can be called with transactional => false.")));
   if (shape.copy_stream != nullptr)
-    ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("%s is not possible in a task", shape.copy_stream)));
+    ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("%s is not possible in a task", shape.copy_stream),
+                    errhint("Load with INSERT, or with COPY from a file or program on the server.")));
   if (shape.statements > 1 && (has_args || (placeholders > 0 && shape.placeholders > 0)))
     bad("sql", "must hold a single statement when it takes arguments",
         "Put the statements into a function, or submit them as several tasks.");
@@ -273,21 +288,26 @@ void check_args(const Prepared& p, Jsonb* args, bool analyse) {
 
 Prepared prepare_sql(const char* sql, const Options& o) {
   const bool transactional = choose_bool(o.transactional, true);
-  if (sql == nullptr) ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("argument \"sql\" must not be null")));
+  if (sql == nullptr)
+    ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("argument \"sql\" must not be null"),
+                    errhint("Give the statement to run, with $1, $2, ... for values of args.")));
   Prepared p = prepare(o, Defaults{}, o.queue != nullptr ? o.queue : "default", transactional, choose_bool(o.capture, true));
   p.task.sql = cstring_to_text(sql);
   return p;
 }
 
 Prepared prepare_handler(const char* name, const Options& o) {
-  if (name == nullptr) ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("argument \"handler\" must not be null")));
+  if (name == nullptr)
+    ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("argument \"handler\" must not be null"),
+                    errhint("The view dts.handlers shows those there are.")));
   const store::Handler* const h = store::handler_by_name(name);
   if (h == nullptr)
     ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("handler \"%s\" does not exist", name),
                     errhint("Create it with dts.create_handler, or see dts.handlers.")));
   if (!h->shared && !store::role_may(GetUserId(), h->owner))
     ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("permission denied for handler \"%s\"", name),
-                    errdetail("It is not shared, and you are no member of its owner's role.")));
+                    errdetail("It is not shared, and you are no member of its owner's role."),
+                    errhint("Its owner or an administrator can share it: dts.alter_handler(..., shared => true).")));
   const store::Handler handler = *h;
   const char* const queue = o.queue != nullptr ? o.queue : handler.queue != nullptr ? handler.queue : "default";
   // Its text was checked for its own default only.

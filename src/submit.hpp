@@ -37,6 +37,9 @@ bool read_option(const JsonbValue& v, const char* key, const char* object, Optio
 const char* text_option(const JsonbValue& v, const char* key, const char* object);
 Jsonb* json_of(const JsonbValue& v);
 
+/// When a task is due by run_at or delay; refuses both, and what is not a sensible time.
+TimestampTz due_time(const Options& options, TimestampTz now);
+
 /// A task that only lacks its id and payload, and where it goes.
 struct Prepared {
   store::Task task;

@@ -5,7 +5,8 @@ namespace dts {
 
 Prepared prepare_json(const JsonbValue& object, const char* place, Options* o) {
   if (object.type != jbvBinary || !JsonContainerIsObject(object.val.binary.data))
-    ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s must be a JSON object", place)));
+    ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s must be a JSON object", place),
+                    errhint("Example: {\"sql\": \"SELECT 1\"} or {\"handler\": \"name\", \"payload\": {}}.")));
   const char* sql = nullptr;
   const char* handler = nullptr;
   Jsonb* args = nullptr;
@@ -30,11 +31,13 @@ Prepared prepare_json(const JsonbValue& object, const char* place, Options* o) {
                       errhint("The keys are sql, args, handler, payload and the options of dts.submit.")));
   }
   if ((sql != nullptr) == (handler != nullptr))
-    ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s must have either \"sql\" or \"handler\"", place)));
+    ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s must have either \"sql\" or \"handler\"", place),
+                    errhint("Give the one that says what to do.")));
   if (sql != nullptr ? payload != nullptr : args != nullptr)
     ereport(ERROR,
-            (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("\"%s\" in %s does not go with \"%s\"", sql != nullptr ? "payload" : "args",
-                                                              place, sql != nullptr ? "sql" : "handler")));
+            (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+             errmsg("\"%s\" in %s does not go with \"%s\"", sql != nullptr ? "payload" : "args", place, sql != nullptr ? "sql" : "handler"),
+             errhint("args go with sql, payload goes with a handler.")));
   Prepared p = sql != nullptr ? prepare_sql(sql, *o) : prepare_handler(handler, *o);
   if (sql != nullptr) check_args(p, args);
   p.task.args = sql != nullptr ? args : payload;

@@ -40,4 +40,15 @@ run_unit_tests() {
 
 stage_unit() { run_unit_tests build-unit; }
 
+# The models speak TAP; each also shows that it finds planted mistakes.
+stage_models() {
+  local model status=0
+  for model in test/models/*_model.py; do
+    timeout 200 python3 "$model" >"$CHECK_WORK/logs/model.tap" || status=1
+    cat "$CHECK_WORK/logs/model.tap"
+    report_tap "$status" "$CHECK_WORK/logs/model.tap"
+  done
+  return "$status"
+}
+
 stage_sanitize() { run_unit_tests build-sanitize -DDTS_SANITIZE=ON; }

@@ -27,6 +27,17 @@ CREATE TABLE dts.queue (
 );
 COMMENT ON TABLE dts.queue IS 'Queues: a named set of tasks with limits, defaults and a pause switch. Read the view dts.queues.';
 
+-- A restore brings the default queue with the settings it had, and finds the new one that CREATE EXTENSION made.
+CREATE FUNCTION dts._default_queue() RETURNS trigger
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    DELETE FROM dts.queue q WHERE q.id = NEW.id;
+    RETURN NEW;
+END $$;
+COMMENT ON FUNCTION dts._default_queue() IS 'The default queue of a dump takes the place of the one that CREATE EXTENSION made.';
+CREATE TRIGGER default_queue BEFORE INSERT ON dts.queue FOR EACH ROW WHEN (NEW.id = 1) EXECUTE FUNCTION dts._default_queue();
+COMMENT ON TRIGGER default_queue ON dts.queue IS 'The default queue of a dump takes the place of the one that CREATE EXTENSION made.';
+
 CREATE TABLE dts.lane (
     id int4 GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     owner regrole NOT NULL,

@@ -18,7 +18,7 @@ COMMENT ON FUNCTION dts.set_priority(bigint, int) IS
 CREATE FUNCTION dts.retry(task bigint) RETURNS text
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'dts_retry';
 COMMENT ON FUNCTION dts.retry(bigint) IS
-'Runs a task that waits for its next attempt now (changed), or gives a dead letter a new life under the same id (redriven). Returns running for one that is held, else the state in which it had ended.';
+'Runs a task that waits for its next attempt now (changed), or gives a dead letter a new life under the same id (redriven). Returns running, or noted if another session has it in hand, else the state in which it had ended.';
 
 CREATE FUNCTION dts.redrive(task bigint) RETURNS text
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'dts_redrive';

@@ -35,10 +35,11 @@ CREATE FUNCTION dts._check_name(what text, value text) RETURNS void
     LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF value IS NULL THEN
-        RAISE EXCEPTION '% name must not be null', what USING ERRCODE = 'null_value_not_allowed';
+        RAISE EXCEPTION '% name must not be null', what USING ERRCODE = 'null_value_not_allowed', HINT = 'Names are text of 1 to 63 bytes.';
     ELSIF octet_length(value) > 63 THEN
         RAISE EXCEPTION '% name is too long', what
-            USING ERRCODE = 'name_too_long', DETAIL = format('It has %s bytes, at most 63 are allowed.', octet_length(value));
+            USING ERRCODE = 'name_too_long', DETAIL = format('It has %s bytes, at most 63 are allowed.', octet_length(value)),
+            HINT = 'Choose a shorter name, and say more in the description.';
     ELSIF value = '' OR value <> btrim(value) OR value ~ '[[:cntrl:]]' THEN
         RAISE EXCEPTION 'invalid % name "%"', what, value
             USING ERRCODE = 'invalid_parameter_value', HINT = 'A name must not be empty, begin or end with a blank, or hold control characters.';
@@ -56,7 +57,7 @@ CREATE FUNCTION dts._queue_row(name text) RETURNS dts.queue
 DECLARE q dts.queue;
 BEGIN
     IF name IS NULL THEN
-        RAISE EXCEPTION 'queue name must not be null' USING ERRCODE = 'null_value_not_allowed';
+        RAISE EXCEPTION 'queue name must not be null' USING ERRCODE = 'null_value_not_allowed', HINT = 'The view dts.queues shows those there are.';
     END IF;
     SELECT * INTO q FROM dts.queue x WHERE x.name = _queue_row.name AND x.dropped_at IS NULL;
     IF NOT FOUND THEN
@@ -92,17 +93,21 @@ CREATE FUNCTION dts._check_queue(batch_size int, history text, retention interva
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF batch_size NOT BETWEEN 1 AND 60 THEN
-        RAISE EXCEPTION 'argument "batch_size" must be between 1 and 60' USING ERRCODE = 'invalid_parameter_value', DETAIL = format('Got %s.', batch_size);
+        RAISE EXCEPTION 'argument "batch_size" must be between 1 and 60' USING ERRCODE = 'invalid_parameter_value', DETAIL = format('Got %s.', batch_size),
+            HINT = 'It is the number of short tasks that may share a transaction; 1 gives each its own.';
     ELSIF history NOT IN ('all', 'failures', 'none') THEN
         RAISE EXCEPTION 'invalid value for argument "history": "%"', history USING ERRCODE = 'invalid_parameter_value', HINT = 'Use all, failures or none.';
     ELSIF priority NOT BETWEEN 0 AND 9 THEN
-        RAISE EXCEPTION 'argument "priority" must be between 0 and 9' USING ERRCODE = 'invalid_parameter_value', DETAIL = format('Got %s.', priority);
+        RAISE EXCEPTION 'argument "priority" must be between 0 and 9' USING ERRCODE = 'invalid_parameter_value', DETAIL = format('Got %s.', priority),
+            HINT = 'Higher goes first; 5 is the default.';
     ELSIF max_attempts NOT BETWEEN 1 AND 1000 THEN
-        RAISE EXCEPTION 'argument "max_attempts" must be between 1 and 1000' USING ERRCODE = 'invalid_parameter_value', DETAIL = format('Got %s.', max_attempts);
+        RAISE EXCEPTION 'argument "max_attempts" must be between 1 and 1000' USING ERRCODE = 'invalid_parameter_value', DETAIL = format('Got %s.', max_attempts),
+            HINT = '1 means that nothing is tried again.';
     END IF;
     PERFORM dts._check_interval('retention', retention), dts._check_interval('timeout', timeout), dts._check_interval('expires', expires);
     IF timeout > '20 days'::interval THEN
-        RAISE EXCEPTION 'argument "timeout" must be at most 20 days' USING ERRCODE = 'invalid_parameter_value', DETAIL = format('Got %s.', timeout);
+        RAISE EXCEPTION 'argument "timeout" must be at most 20 days' USING ERRCODE = 'invalid_parameter_value', DETAIL = format('Got %s.', timeout),
+            HINT = 'Leave it out for no limit.';
     END IF;
     PERFORM dts._check_retry(retry);
 END $$;
@@ -149,7 +154,8 @@ CREATE FUNCTION dts._drop_queue(caller oid, name text) RETURNS void
 DECLARE old dts.queue := dts._queue_row(name);
 BEGIN
     IF old.name = 'default' THEN
-        RAISE EXCEPTION 'queue "default" cannot be dropped' USING ERRCODE = 'object_not_in_prerequisite_state';
+        RAISE EXCEPTION 'queue "default" cannot be dropped' USING ERRCODE = 'object_not_in_prerequisite_state',
+            HINT = 'Pause it if nothing is to run there.';
     ELSIF EXISTS (SELECT FROM dts.task t JOIN dts.lane l ON l.id = t.lane WHERE l.queue = old.id) THEN
         RAISE EXCEPTION 'cannot drop queue "%" because it holds tasks', name
             USING ERRCODE = 'dependent_objects_still_exist', HINT = 'Cancel its tasks or wait until they have ended; dts.pause keeps new ones from starting.';

@@ -5,7 +5,7 @@ CREATE FUNCTION dts._handler_row(caller oid, name text) RETURNS dts.handler
 DECLARE h dts.handler;
 BEGIN
     IF name IS NULL THEN
-        RAISE EXCEPTION 'handler name must not be null' USING ERRCODE = 'null_value_not_allowed';
+        RAISE EXCEPTION 'handler name must not be null' USING ERRCODE = 'null_value_not_allowed', HINT = 'The view dts.handlers shows those there are.';
     END IF;
     SELECT * INTO h FROM dts.handler x WHERE x.name = _handler_row.name AND x.dropped_at IS NULL;
     IF NOT FOUND THEN
@@ -13,7 +13,8 @@ BEGIN
             USING ERRCODE = 'undefined_object', HINT = 'Create it with dts.create_handler, or see dts.handlers.';
     ELSIF NOT dts._role_may(caller, h.owner) THEN
         RAISE EXCEPTION 'permission denied for handler "%"', name
-            USING ERRCODE = 'insufficient_privilege', DETAIL = 'Only members of its owner''s role and administrators may change it.';
+            USING ERRCODE = 'insufficient_privilege', DETAIL = 'Only members of its owner''s role and administrators may change it.',
+            HINT = 'Ask its owner, or create a handler of your own under another name.';
     END IF;
     RETURN h;
 END $$;
@@ -39,7 +40,7 @@ DECLARE h dts.handler;
 BEGIN
     PERFORM dts._check_name('handler', name);
     IF sql IS NULL THEN
-        RAISE EXCEPTION 'argument "sql" must not be null' USING ERRCODE = 'null_value_not_allowed';
+        RAISE EXCEPTION 'argument "sql" must not be null' USING ERRCODE = 'null_value_not_allowed', HINT = 'Give the statement to run; $1 is the payload.';
     END IF;
     PERFORM dts._check_handler(caller, sql, queue, priority, max_attempts, retry, timeout, expires, COALESCE(transactional, true));
     IF shared AND NOT dts._role_may(caller, 10::oid) THEN

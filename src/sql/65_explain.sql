@@ -9,7 +9,7 @@ CREATE FUNCTION dts._result(caller oid, task bigint) RETURNS jsonb
 DECLARE r dts.run;
 BEGIN
     IF task IS NULL THEN
-        RAISE EXCEPTION 'argument "task" must not be null' USING ERRCODE = 'null_value_not_allowed';
+        RAISE EXCEPTION 'argument "task" must not be null' USING ERRCODE = 'null_value_not_allowed', HINT = 'Give the id that dts.submit returned.';
     END IF;
     SELECT x.* INTO r FROM dts.run x JOIN dts.lane l ON l.id = x.lane
     WHERE x.task = _result.task AND dts._role_may(caller, l.owner) ORDER BY x.outcome = 10 DESC, x.ended_at DESC LIMIT 1;
@@ -30,7 +30,7 @@ DECLARE
     busy int; idle int; cap int := COALESCE(NULLIF(current_setting('dts.max_workers', true), ''), '0')::int; since text := '';
 BEGIN
     IF task IS NULL THEN
-        RAISE EXCEPTION 'argument "task" must not be null' USING ERRCODE = 'null_value_not_allowed';
+        RAISE EXCEPTION 'argument "task" must not be null' USING ERRCODE = 'null_value_not_allowed', HINT = 'Give the id that dts.submit returned.';
     END IF;
     SELECT * INTO t FROM dts.task x WHERE x.id = task;
     IF NOT FOUND THEN

@@ -10,9 +10,9 @@ CREATE FUNCTION dts._grant(role text, functions text[], views text[]) RETURNS vo
 DECLARE x text;
 BEGIN
     IF role IS NULL THEN
-        RAISE EXCEPTION 'argument "role" must not be null' USING ERRCODE = 'null_value_not_allowed';
+        RAISE EXCEPTION 'argument "role" must not be null' USING ERRCODE = 'null_value_not_allowed', HINT = 'Give the name of a role.';
     ELSIF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = role) THEN
-        RAISE EXCEPTION 'role "%" does not exist', role USING ERRCODE = 'undefined_object';
+        RAISE EXCEPTION 'role "%" does not exist', role USING ERRCODE = 'undefined_object', HINT = 'Role names are case-sensitive here.';
     END IF;
     EXECUTE format('GRANT USAGE ON SCHEMA dts TO %I', role);
     FOR x IN SELECT p.oid::regprocedure::text FROM pg_proc p WHERE p.pronamespace = 'dts'::regnamespace AND p.proname = ANY (functions) LOOP
@@ -62,9 +62,9 @@ CREATE FUNCTION dts.revoke_all(role text) RETURNS void
 DECLARE x text;
 BEGIN
     IF role IS NULL THEN
-        RAISE EXCEPTION 'argument "role" must not be null' USING ERRCODE = 'null_value_not_allowed';
+        RAISE EXCEPTION 'argument "role" must not be null' USING ERRCODE = 'null_value_not_allowed', HINT = 'Give the name of a role.';
     ELSIF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = role) THEN
-        RAISE EXCEPTION 'role "%" does not exist', role USING ERRCODE = 'undefined_object';
+        RAISE EXCEPTION 'role "%" does not exist', role USING ERRCODE = 'undefined_object', HINT = 'Role names are case-sensitive here.';
     END IF;
     EXECUTE format('REVOKE ALL ON ALL ROUTINES IN SCHEMA dts FROM %I', role);
     -- Only what was granted: the entries of history's tables in the catalog are changed by the scheduler too, and two changes at once fail.

@@ -1,6 +1,6 @@
 -- What pg_dump keeps beside the definition of the extension, the default queue, and the word to the launcher.
 SELECT pg_catalog.pg_extension_config_dump('dts.site', '');
-SELECT pg_catalog.pg_extension_config_dump('dts.queue', 'WHERE id <> 1');
+SELECT pg_catalog.pg_extension_config_dump('dts.queue', '');
 SELECT pg_catalog.pg_extension_config_dump('dts.queue_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('dts.lane', '');
 SELECT pg_catalog.pg_extension_config_dump('dts.lane_id_seq', '');

@@ -189,7 +189,7 @@ void tell_scheduler(Oid db, uint32 events) {
     tell_launcher();
     return;
   }
-  if ((events & kRequests) != 0) pg_atomic_write_u32(&d->notes, 1);
+  if ((events & kRequests) != 0) pg_atomic_fetch_add_u32(&d->notes, 1);
   if (events != 0) pg_atomic_fetch_or_u32(&d->events, events);
   pg_memory_barrier();
   if (d->pid != 0)

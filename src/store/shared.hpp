@@ -112,7 +112,7 @@ struct DatabaseSlot {
   pg_atomic_uint32 events;
   pg_atomic_uint32 generation;   // of definitions; backends drop their caches when it moves
   pg_atomic_uint64 sleep_until;  // of the scheduler's clock
-  pg_atomic_uint32 notes;        // dts.request may have rows: an attempt that failed looks there before its task waits again
+  pg_atomic_uint32 notes;        // 0: dts.request has no rows, and an attempt that failed need not look there before its task waits again
   pg_atomic_uint32 activity;     // tasks were submitted or steered since the last sweep
   pg_atomic_uint64 swept, sweeps, wakeups, started, suspects, lanes_merged;
   TimestampTz start_after;  // backoff of the launcher

@@ -134,7 +134,8 @@ void transaction_callback(XactEvent event, void*) {
     case XACT_EVENT_PRE_PREPARE:
       if (touched())
         ereport(ERROR,
-                (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("cannot PREPARE a transaction that has submitted or steered dts tasks")));
+                (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("cannot PREPARE a transaction that has submitted or steered dts tasks"),
+                 errhint("Submit and steer in a transaction that ends with COMMIT or ROLLBACK.")));
       break;
     case XACT_EVENT_COMMIT:
     case XACT_EVENT_PARALLEL_COMMIT:

@@ -317,7 +317,7 @@ INSERT INTO bad (call, wants, says) VALUES
     (format('dts.reschedule(%s, delay => ''-1 s'')', :waiting), '22023', '"delay" must'),
     (format('dts.reschedule(%s, delay => ''1 day -25 hours'')', :waiting), '22023', '"delay" must'),
     (format('dts.reschedule(%s, delay => ''101 years'')', :waiting), '22023', '"delay" must'),
-    (format('dts.reschedule(%s, delay => ''100000 days'')', :waiting), '22023', '"delay" is more than 100 years ahead'),
+    (format('dts.reschedule(%s, delay => ''100000 days'')', :waiting), '22023', '"delay" must be at most 100 years'),
     (format('dts.reschedule(%s, delay => ''170000000 years'')', :waiting), '22023', '"delay" must'),
     (format('dts.set_priority(%s, -1)', :waiting), '22023', '"priority" must be between 0 and 9'),
     (format('dts.set_priority(%s, 10)', :waiting), '22023', '"priority" must be between 0 and 9'),
@@ -400,7 +400,7 @@ INSERT INTO bad (call, wants, says, as_role) VALUES
 -- The check: state, message, and nothing written.
 CREATE FUNCTION bad_call(b bad) RETURNS SETOF text LANGUAGE plpgsql AS $$
 DECLARE
-    before text; after text; state text := '00000'; message text := ''; hint text; detail text;
+    before text; after text; state text := '00000'; message text := ''; hint text; detail text; ours boolean;
 BEGIN
     SELECT format('%s/%s/%s/%s', (SELECT count(*) FROM dts.task), (SELECT count(*) FROM dts.audit_entry), (SELECT count(*) FROM dts.queue), (SELECT count(*) FROM dts.key)) INTO before;
     BEGIN
@@ -411,8 +411,10 @@ BEGIN
     END;
     RESET ROLE;
     SELECT format('%s/%s/%s/%s', (SELECT count(*) FROM dts.task), (SELECT count(*) FROM dts.audit_entry), (SELECT count(*) FROM dts.queue), (SELECT count(*) FROM dts.key)) INTO after;
-    RETURN NEXT ok(state ~ ('^' || b.wants || '$') AND message ~ b.says AND before = after, left(format('%s: %s', COALESCE(b.as_role || ': ', '') || b.call, b.wants), 200));
-    IF state !~ ('^' || b.wants || '$') OR message !~ b.says OR before <> after THEN
+    -- Messages of the server itself have a hint or not; those of dts always.
+    ours := message ~ 'argument "|element [0-9]|handler|queue' AND message !~ 'permission denied for (function|schema)|^function ';
+    RETURN NEXT ok(state ~ ('^' || b.wants || '$') AND message ~ b.says AND before = after AND (hint <> '' OR NOT ours), left(format('%s: %s', COALESCE(b.as_role || ': ', '') || b.call, b.wants), 200));
+    IF state !~ ('^' || b.wants || '$') OR message !~ b.says OR before <> after OR (ours AND hint = '') THEN
         RETURN NEXT diag(format(E'got %s: %s\nhint: %s\nwanted %s: %s\ntasks/audit/queues/keys %s, then %s', state, left(message, 300), hint, b.wants, b.says, before, after));
     END IF;
 END $$;
