@@ -62,7 +62,7 @@ PlanEntry* keep_plan(const PlanKey& key, const char* sql, const Oid* types, int 
   e->sql = MemoryContextStrdup(plan_memory, sql);
   e->n = n;
   e->types = static_cast<Oid*>(MemoryContextAlloc(plan_memory, sizeof(Oid) * (n + 1)));
-  memcpy(e->types, types, sizeof(Oid) * n);
+  if (n > 0) memcpy(e->types, types, sizeof(Oid) * n);
   return e;
 }
 
