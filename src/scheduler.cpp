@@ -61,16 +61,24 @@ void close_gate(const char* why) {
   strlcpy(database->fence, why, sizeof(database->fence));
 }
 
+/// The extension is not here: leave, and be started again only by CREATE EXTENSION. One that committed since our look has found us
+/// still alive, or will not find `absent` set before it clears it: then it stays clear, and the launcher starts the next scheduler.
+[[noreturn]] void leave_absent(uint32 installs_before) {
+  database->absent = true;
+  pg_memory_barrier();
+  if (pg_atomic_read_u32(&database->installs) != installs_before) database->absent = false;
+  database->gate = false;
+  retire_all();
+  store::forget_database(MyDatabaseId);
+  proc_exit(0);
+}
+
 /// Everything that must be done before tasks may be claimed. Leaves the gate open, or closed with the reason.
 void start_up() {
   char why[256] = "";
-  if (!extension_fits(why, sizeof(why))) {
-    database->absent = true;
-    database->gate = false;
-    retire_all();
-    store::forget_database(MyDatabaseId);
-    proc_exit(0);
-  }
+  const uint32 installs = pg_atomic_read_u32(&database->installs);
+  pg_memory_barrier();
+  if (!extension_fits(why, sizeof(why))) leave_absent(installs);
   if (why[0] != '\0' || !check_site(why, sizeof(why))) {
     close_gate(why);
     return;

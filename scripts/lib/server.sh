@@ -46,7 +46,15 @@ abandon_server() { stop_server immediate >/dev/null 2>&1; }
 # A stage that ends early, by an error or by its time limit, must not leave a server behind.
 start_server_trap() {
   trap abandon_server EXIT
-  trap 'exit 143' TERM INT HUP
+  trap 'show_server; exit 143' TERM INT HUP
+}
+
+# What a server does, for a stage that its time limit ended: else nothing would say where it hung.
+show_server() {
+  [ -n "$SERVER_DIR" ] && [ -f "$SERVER_DIR/data/postmaster.pid" ] || return 0
+  say 'what the server did:'
+  run_sql postgres "SELECT pid, backend_type, datname, state, wait_event_type, wait_event, now() - state_change, left(query, 200) FROM pg_stat_activity"
+  tail -n 30 "$SERVER_DIR/log"
 }
 
 run_sql() { as_server_user "$PG_BINDIR/psql" -X -q -A -t -v ON_ERROR_STOP=1 -d "$1" -c "$2"; }

@@ -72,6 +72,7 @@ void init_all() {
     pg_atomic_init_u32(&d.events, 0);
     pg_atomic_init_u32(&d.generation, 1);
     pg_atomic_init_u32(&d.notes, 1);
+    pg_atomic_init_u32(&d.installs, 0);
     pg_atomic_init_u32(&d.activity, 1);
     for (pg_atomic_uint64* a : {&d.sleep_until, &d.swept, &d.sweeps, &d.wakeups, &d.started, &d.suspects, &d.lanes_merged})
       pg_atomic_init_u64(a, 0);

@@ -117,8 +117,9 @@ struct DatabaseSlot {
   pg_atomic_uint64 swept, sweeps, wakeups, started, suspects, lanes_merged;
   TimestampTz start_after;  // backoff of the launcher
   int32 failures;
-  bool absent;      // probed: it has no dts
-  char fence[256];  // why the gate is closed
+  bool absent;                // probed: it has no dts
+  pg_atomic_uint32 installs;  // CREATE EXTENSION committed here so often
+  char fence[256];            // why the gate is closed
 };
 
 struct Waiter {

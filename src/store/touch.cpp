@@ -105,6 +105,8 @@ void on_commit() {
   if (events != 0) tell_scheduler(MyDatabaseId, events);
   if (launcher_too) {
     if (database != nullptr) {
+      pg_atomic_fetch_add_u32(&database->installs, 1);
+      pg_memory_barrier();
       database->absent = false;
       database->failures = 0;
       database->start_after = 0;
