@@ -81,8 +81,6 @@ BEGIN
         RETURN format('its owner "%s" may not connect to this database', dts._role_name(l.owner));
     ELSIF current_setting('dts.allow_superuser_tasks', true) = 'off' AND EXISTS (SELECT FROM pg_roles x WHERE x.oid = l.owner AND x.rolsuper) THEN
         RETURN format('its owner "%s" is a superuser, and dts.allow_superuser_tasks is off', dts._role_name(l.owner));
-    ELSIF current_setting('dts.allow_superuser_tasks', true) = 'off' AND EXISTS (SELECT FROM pg_roles x WHERE x.oid = l.owner AND x.rolsuper) THEN
-        RETURN format('its owner "%s" is a superuser, and dts.allow_superuser_tasks is off', dts._role_name(l.owner));
     ELSIF h.state = 'held' THEN
         RETURN format('claimed by process %s, which runs it next', h.pid);
     END IF;

@@ -35,7 +35,7 @@ CREATE FUNCTION dts._user_functions() RETURNS text[] LANGUAGE sql IMMUTABLE PARA
                        'wait', 'result', 'explain', 'create_handler', 'alter_handler', 'drop_handler'] $$;
 COMMENT ON FUNCTION dts._user_functions() IS 'What dts.grant_usage grants.';
 CREATE FUNCTION dts._admin_functions() RETURNS text[] LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
-    AS $$ SELECT ARRAY['_admin_marker', 'create_queue', 'alter_queue', 'drop_queue', 'pause', 'resume', 'stuck', 'stats', 'metrics', 'rescan', 'adopt',
+    AS $$ SELECT ARRAY['_admin_marker', 'create_queue', 'alter_queue', 'drop_queue', 'pause', 'resume', 'stuck', 'stats', 'metrics', 'health', 'doctor', 'rescan', 'adopt',
                        '_database_stats', '_fence'] $$;
 COMMENT ON FUNCTION dts._admin_functions() IS 'What dts.grant_admin grants beside what dts.grant_usage does.';
 
@@ -48,7 +48,7 @@ COMMENT ON FUNCTION dts.grant_usage(text) IS 'Lets a role submit tasks and see a
 CREATE FUNCTION dts.grant_monitor(role text) RETURNS void
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    PERFORM dts._grant(role, dts._view_helpers() || ARRAY['_monitor_marker', 'stuck', 'stats', 'metrics', '_database_stats', '_fence'], dts._views());
+    PERFORM dts._grant(role, dts._view_helpers() || ARRAY['_monitor_marker', 'stuck', 'stats', 'metrics', 'health', 'doctor', '_database_stats', '_fence'], dts._views());
 END $$;
 COMMENT ON FUNCTION dts.grant_monitor(text) IS 'Lets a role see all tasks, but no text, payload, result or error of others. For superusers and the owner of the extension.';
 CREATE FUNCTION dts.grant_admin(role text) RETURNS void

@@ -21,7 +21,7 @@ INSERT INTO may VALUES
     ('submit', 'ua'), ('submit_handler', 'ua'), ('submit_many', 'ua'), ('submit_handler_many', 'ua'), ('cancel', 'ua'), ('reschedule', 'ua'), ('set_priority', 'ua'),
     ('retry', 'ua'), ('redrive', 'ua'), ('redrive_queue', 'ua'), ('wait', 'ua'), ('result', 'ua'), ('explain', 'ua'), ('create_handler', 'ua'), ('alter_handler', 'ua'),
     ('drop_handler', 'ua'), ('state', 'uma'), ('version', 'uma'), ('create_queue', 'a'), ('alter_queue', 'a'), ('drop_queue', 'a'), ('pause', 'a'), ('resume', 'a'),
-    ('stuck', 'ma'), ('stats', 'ma'), ('metrics', 'ma'), ('rescan', 'a'), ('adopt', 'a'), ('grant_usage', ''), ('grant_monitor', ''), ('grant_admin', ''), ('revoke_all', '');
+    ('stuck', 'ma'), ('stats', 'ma'), ('metrics', 'ma'), ('health', 'ma'), ('doctor', 'ma'), ('rescan', 'a'), ('adopt', 'a'), ('grant_usage', ''), ('grant_monitor', ''), ('grant_admin', ''), ('revoke_all', '');
 CREATE TABLE helper (name text, roles text);
 INSERT INTO helper VALUES
     ('_state_name', 'uma'), ('_kind_name', 'uma'), ('_role_name', 'uma'), ('_slots', 'uma'), ('_held', 'uma'), ('_queue_stats', 'uma'), ('_caller_may', 'uma'), ('_caller_sees', 'uma'),
@@ -56,7 +56,7 @@ SELECT is_empty($$SELECT k.role, c.relname FROM pg_class c CROSS JOIN kind k WHE
 SELECT is_empty($$SELECT role FROM kind WHERE has_schema_privilege(role, 'dts', 'CREATE')$$, 'nobody may create in the schema');
 SELECT is_empty($$SELECT k.role, a.attname FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid CROSS JOIN kind k WHERE c.relnamespace = 'dts'::regnamespace AND c.relkind IN ('r', 'p')
     AND a.attnum > 0 AND has_column_privilege(k.role, c.oid, a.attnum, 'SELECT, UPDATE')$$, 'nor rights on columns');
-SELECT set_eq($$SELECT proname::text FROM pg_proc WHERE pronamespace = 'dts'::regnamespace AND prosecdef$$, ARRAY['stuck', 'stats', 'metrics'], 'security definer functions');
+SELECT set_eq($$SELECT proname::text FROM pg_proc WHERE pronamespace = 'dts'::regnamespace AND prosecdef$$, ARRAY['stuck', 'stats', 'metrics', 'health', 'doctor'], 'security definer functions');
 
 -- Tasks of two roles in each state.
 CREATE SCHEMA a AUTHORIZATION priv_a;
