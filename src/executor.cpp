@@ -3,6 +3,7 @@
 #include "pg/guard.hpp"
 #include "run_sql.hpp"
 #include "settings.hpp"
+#include "store/dependencies.hpp"
 #include "store/journal.hpp"
 
 namespace dts {
@@ -67,6 +68,28 @@ bool enter(Datum arg) {
   return mine;
 }
 
+/// Blocked tasks that somebody could not decide are looked at before anything else is claimed. False if there was nothing to look at.
+bool resolve_agenda() {
+  TimestampTz later = 0;
+  if (!store::agenda_due(MyDatabaseId, GetCurrentTimestamp(), &later)) return false;
+  MemoryContextReset(self.memory);
+  MemoryContextSwitchTo(self.memory);
+  store::Round round = store::Round::Failed;
+  ErrorData* const error = pg::attempt(self.memory, [&] {
+    begin_transaction();
+    MemoryContextSwitchTo(self.memory);
+    if (store::installed()) round = store::resolve();
+    commit_transaction(false);
+  });
+  if (error != nullptr) {
+    AbortOutOfAnyTransaction();
+    round = store::Round::Failed;
+    ereport(LOG, (errmsg("dts: releasing dependents failed: %s", error->message)));
+  }
+  store::agenda_pace(round);
+  return true;
+}
+
 void main_loop() {
   TimestampTz idle_since = GetCurrentTimestamp();
   const store::DatabaseSlot* const d = store::database_slot(MyDatabaseId, true);
@@ -79,6 +102,7 @@ void main_loop() {
     }
     if (s.retire || d->evicted || self.tasks_run >= settings::worker_max_tasks) return;
     store::slot_idle(self.slot, true);
+    const bool resolved = d->gate && resolve_agenda();
     const int lane = settings::enabled && d->gate && (settings::allow_superuser_tasks || !self.superuser)
                          ? store::choose_lane(self.pool, GetCurrentTimestamp())
                          : -1;
@@ -91,6 +115,7 @@ void main_loop() {
       idle_since = 0;
       continue;
     }
+    if (resolved) continue;  // what it moved may have left a next wave
     if (idle_since == 0) {
       idle_since = GetCurrentTimestamp();
       pgstat_report_stat(true);

@@ -99,6 +99,7 @@ constexpr Option kOptions[] = {
     option<&Options::labels>("labels"),
     option<&Options::tenant>("tenant"),
     option<&Options::owner>("owner"),
+    option<&Options::depends_on>("depends_on"),
 };
 
 }  // namespace

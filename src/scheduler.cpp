@@ -3,6 +3,7 @@
 #include "pg/as_owner.hpp"
 #include "pg/guard.hpp"
 #include "settings.hpp"
+#include "store/agenda.hpp"
 
 namespace dts {
 
@@ -88,6 +89,8 @@ void start_up() {
   (void)apply_requests();
   lapse_leases();
   if (list_lanes() != 0) pg_atomic_fetch_or_u32(&database->events, store::kUnlisted);
+  store::agenda_everything(MyDatabaseId);
+  tidy_dependencies();
   const bool was_open = database->gate;
   database->fence[0] = '\0';
   database->gate = true;
@@ -101,6 +104,7 @@ struct Timers {
   TimestampTz second_look = 0;
   TimestampTz requests = 0;
   TimestampTz lanes = 0;
+  TimestampTz agenda = 0;
   TimestampTz lanes_rest = 0;  // not before, whatever we are told
   long request_wait = 1;
 };
@@ -116,6 +120,7 @@ void handle_events(Timers& timers, TimestampTz now) {
   if ((events & store::kRescan) != 0) {
     list_lanes();
     store::rescan_database(MyDatabaseId);
+    store::agenda_everything(MyDatabaseId);
   }
   if ((events & store::kRequests) != 0) {
     timers.requests = now;
@@ -128,6 +133,7 @@ void handle_events(Timers& timers, TimestampTz now) {
 
 void handle_timers(Timers& timers, TimestampTz now) {
   if (!database->gate) return;
+  timers.agenda = resolve_agenda();
   if (timers.history <= now) {
     maintain_history();
     timers.history = now + 3600 * kSecond;
@@ -152,7 +158,9 @@ void handle_timers(Timers& timers, TimestampTz now) {
   if (timers.sweep <= now) {
     timers.sweep = now + settings::sweep_interval_s * kSecond;
     // Not even a query while nothing happens and nothing is unfinished.
-    if (pg_atomic_exchange_u32(&database->activity, 0) != 0 && any_task()) {
+    const bool active = pg_atomic_exchange_u32(&database->activity, 0) != 0;
+    if (active) tidy_dependencies();
+    if (active && any_task()) {
       pg_atomic_write_u32(&database->activity, 1);
       end_expired();
       lapse_leases();
@@ -203,7 +211,7 @@ void main_loop(MemoryContext memory) {
     const TimestampTz then = GetCurrentTimestamp();
     wait = sooner(wait, until(due, then));
     if (database->gate)
-      for (const TimestampTz t : {timers.history, timers.sweep, timers.second_look, timers.requests, timers.lanes})
+      for (const TimestampTz t : {timers.history, timers.sweep, timers.second_look, timers.requests, timers.lanes, timers.agenda})
         wait = sooner(wait, until(t, then));
     pgstat_report_stat(true);
     if (pg_atomic_read_u32(&database->events) != 0) continue;

@@ -36,6 +36,10 @@ bool apply_requests();
 void lapse_leases();
 /// Ends tasks that expired before they started, and tasks whose owner is gone.
 void end_expired();
+/// Looks at blocked tasks that others could not decide. Returns when to do so again; 0: when told.
+TimestampTz resolve_agenda();
+/// Removes what dependencies leave behind, and notices when there are none.
+void tidy_dependencies();
 /// Whether there is any unfinished task.
 bool any_task();
 /// Partitions and retention.

@@ -1,6 +1,5 @@
 // The submit family. Everything is checked here, in the caller's transaction, before a row is written.
-#include "submit.hpp"
-
+#include "depends.hpp"
 #include "pg/as_owner.hpp"
 #include "pg/guard.hpp"
 
@@ -15,12 +14,19 @@ const char* text_arg(FunctionCallInfo fcinfo, int i) { return PG_ARGISNULL(i) ? 
 
 int64 submit_one(Prepared& p, const Options& o) {
   TaskTable table = TaskTable::open();
+  Links links;
+  links.look(table, read_depends(o.depends_on, false), &p.task);
   int64 id = 0;
   if (o.key != nullptr) {
     id = submit_with_key(table, p, o);
   } else {
     id = p.task.id = store::next_task_id();
     table.insert(p.task, p.lane);
+  }
+  if (p.task.state != core::State::Ready && id == p.task.id) {
+    store::EdgeTable edges = store::EdgeTable::open();
+    links.connect(table, edges, p.task, p.lane);
+    edges.close();
   }
   table.close();
   return id;
@@ -52,7 +58,9 @@ Datum* elements(FunctionCallInfo fcinfo, int i, const char* name, Oid type, int*
 /// Inserts n tasks that differ in one payload each, and gives their ids as the result set.
 class Many {
  public:
-  Many(FunctionCallInfo fcinfo, const Prepared& first) : prepared_(first), table_(TaskTable::open()) {
+  Many(FunctionCallInfo fcinfo, const Prepared& first, const Options& o)
+      : prepared_(first), table_(TaskTable::open()), edges_(store::EdgeTable::open()) {
+    links_.look(table_, read_depends(o.depends_on, false), &prepared_.task);
     InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
     info_ = reinterpret_cast<ReturnSetInfo*>(fcinfo->resultinfo);
   }
@@ -61,6 +69,7 @@ class Many {
     Task& t = prepared_.task;
     t.id = store::next_task_id();
     table_.insert_untold(t);
+    if (t.state != core::State::Ready) links_.connect(table_, edges_, t, prepared_.lane);
     if (n_ == 0) lowest_ = t.id;
     highest_ = t.id;
     n_++;
@@ -70,13 +79,19 @@ class Many {
     if (n_ % 1024 == 0) CHECK_FOR_INTERRUPTS();
   }
   void finish() {
-    if (n_ > 0) store::touch_inserted_many(prepared_.lane, {prepared_.task.run_at, lowest_}, {prepared_.task.run_at, highest_}, n_);
+    if (prepared_.task.state != core::State::Ready)
+      store::touch_submitted(prepared_.lane, n_);
+    else if (n_ > 0)
+      store::touch_inserted_many(prepared_.lane, {prepared_.task.run_at, lowest_}, {prepared_.task.run_at, highest_}, n_);
+    edges_.close();
     table_.close();
   }
 
  private:
   Prepared prepared_;
   TaskTable table_;
+  store::EdgeTable edges_;
+  Links links_;
   ReturnSetInfo* info_ = nullptr;
   int n_ = 0;
   int64 lowest_ = 0, highest_ = 0;
@@ -111,7 +126,7 @@ DTS_FUNCTION(dts_submit_many_args) {
   Datum* const args = elements(fcinfo, 1, "args", JSONBOID, &n);
   Prepared p = prepare_sql(text_arg(fcinfo, 0), o);
   if (n == 0) check_sql(text_arg(fcinfo, 0), p.task.transactional(), INT_MAX, false);
-  Many many(fcinfo, p);
+  Many many(fcinfo, p, o);
   for (int i = 0; i < n; i++) {
     Jsonb* const a = DatumGetJsonbP(args[i]);
     // The first is analysed against the SQL; all are counted. One that does not fit otherwise fails when it runs.
@@ -129,7 +144,7 @@ DTS_FUNCTION(dts_submit_many_sqls) {
   Datum* const sqls = elements(fcinfo, 0, "sqls", TEXTOID, &n);
   // Options are checked for no texts too: a mistake shows before there is work.
   Prepared p = prepare_sql(n == 0 ? "" : text_to_cstring(DatumGetTextPP(sqls[0])), o);
-  Many many(fcinfo, p);
+  Many many(fcinfo, p, o);
   MemoryContext const scratch = AllocSetContextCreate(CurrentMemoryContext, "dts submit", ALLOCSET_DEFAULT_SIZES);
   for (int i = 0; i < n; i++) {
     MemoryContext const old = MemoryContextSwitchTo(scratch);
@@ -149,7 +164,7 @@ DTS_FUNCTION(dts_submit_handler_many) {
   int n = 0;
   Datum* const payloads = elements(fcinfo, 1, "payloads", JSONBOID, &n);
   Prepared p = prepare_handler(text_arg(fcinfo, 0), o);
-  Many many(fcinfo, p);
+  Many many(fcinfo, p, o);
   for (int i = 0; i < n; i++) {
     Jsonb* const a = DatumGetJsonbP(payloads[i]);
     check_payload_size(a, "payloads");
@@ -171,14 +186,21 @@ DTS_FUNCTION(dts_submit_many_json) {
   InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
   auto* const info = reinterpret_cast<ReturnSetInfo*>(fcinfo->resultinfo);
   const uint32 n = JB_ROOT_COUNT(tasks);
+  auto* const ids = static_cast<int64*>(MemoryContextAllocHuge(CurrentMemoryContext, sizeof(int64) * (n + 1)));
+  if (has_names(tasks)) {
+    submit_graph(tasks, ids);
+  } else {
+    for (uint32 i = 0; i < n; i++) {
+      Options o;
+      Prepared p = prepare_json(*getIthJsonbValueFromContainer(&tasks->root, i), psprintf("element %u of argument \"tasks\"", i), &o);
+      ids[i] = submit_one(p, o);
+      CHECK_FOR_INTERRUPTS();
+    }
+  }
   for (uint32 i = 0; i < n; i++) {
-    const JsonbValue* const v = getIthJsonbValueFromContainer(&tasks->root, i);
-    Options o;
-    Prepared p = prepare_json(*v, psprintf("element %u of argument \"tasks\"", i), &o);
-    Datum id = Int64GetDatum(submit_one(p, o));
+    Datum id = Int64GetDatum(ids[i]);
     bool null = false;
     tuplestore_putvalues(info->setResult, info->setDesc, &id, &null);
-    CHECK_FOR_INTERRUPTS();
   }
   return Datum{0};
 }

@@ -187,6 +187,9 @@ void check_options(const Options& o) {
     bad("key", "must be 1 to 1000 bytes long", "Use a hash of what is longer.");
   if (o.key == nullptr && (o.on_conflict != nullptr || o.key_ttl != nullptr))
     bad(o.on_conflict != nullptr ? "on_conflict" : "key_ttl", "needs \"key\"", "It says what becomes of a task with the same key.");
+  if (o.depends_on != nullptr && o.on_conflict != nullptr && (strcmp(o.on_conflict, "replace") == 0 || strcmp(o.on_conflict, "push") == 0))
+    bad("on_conflict", "must be return or error together with \"depends_on\"",
+        "What replaces a task starts anew; submit the new one under another key.");
   if (o.on_conflict != nullptr && strcmp(o.on_conflict, "return") != 0 && strcmp(o.on_conflict, "replace") != 0 &&
       strcmp(o.on_conflict, "push") != 0 && strcmp(o.on_conflict, "error") != 0)
     ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid value for argument \"on_conflict\": \"%s\"", o.on_conflict),

@@ -27,6 +27,7 @@ struct Options {
   Maybe<bool> transactional, capture;
   const char* tenant = nullptr;
   const char* owner = nullptr;
+  Jsonb* depends_on = nullptr;
 };
 
 /// Reads the options of a SQL function, which are its arguments from number `first` on; `many`: those of a set-returning form (no key).

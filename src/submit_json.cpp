@@ -22,13 +22,15 @@ Prepared prepare_json(const JsonbValue& object, const char* place, Options* o) {
       sql = text_option(v, key, place);
     else if (strcmp(key, "handler") == 0)
       handler = text_option(v, key, place);
+    else if (strcmp(key, "name") == 0)
+      (void)text_option(v, key, place);  // for the other elements of the same call
     else if (strcmp(key, "args") == 0)
       args = json_of(v);
     else if (strcmp(key, "payload") == 0)
       payload = json_of(v);
     else if (!read_option(v, key, place, o))
       ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unknown key \"%s\" in %s", key, place),
-                      errhint("The keys are sql, args, handler, payload and the options of dts.submit.")));
+                      errhint("The keys are sql, args, handler, payload, name and the options of dts.submit.")));
   }
   if ((sql != nullptr) == (handler != nullptr))
     ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s must have either \"sql\" or \"handler\"", place),

@@ -64,6 +64,10 @@ enum Flag : int32_t {
   kSuspect = 8,        // crashed the server once: never shares a transaction
   kHasExtra = 16,      // retry policy, labels in dts.task.extra
   kRedriven = 32,      // had ended as a dead letter before
+  // What becomes of it when its dependencies can no longer be satisfied; neither: it is skipped.
+  kUnmetFails = 1 << 20,
+  kUnmetCancels = 1 << 21,
+  kDepends = 1 << 22,  // was submitted with dependencies: its parents are in dts.task.extra
 };
 
 /// Bits of dts.run.flags.

@@ -21,6 +21,8 @@ CREATE TABLE dts.task (
     expires_at timestamptz,
     lease_until timestamptz,
     token uuid,
+    need int4,
+    edges int4,
     sql text,
     args jsonb,
     extra jsonb,
@@ -30,8 +32,24 @@ CREATE TABLE dts.task (
         autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 1000000, vacuum_truncate = false);
 CREATE INDEX task_claim ON dts.task (lane, run_at, id) WHERE state = 0;
 CREATE INDEX task_lease ON dts.task (lease_until) WHERE state = 2;
+CREATE INDEX task_blocked ON dts.task (id) WHERE state = 1;
 CREATE INDEX task_expires ON dts.task (expires_at) WHERE expires_at IS NOT NULL;
 COMMENT ON TABLE dts.task IS 'Unfinished tasks only: inserted, at most a few times updated, deleted in the transaction that ends them. Read the view dts.tasks.';
+
+-- No foreign keys: their check would lock the parent's row, which an executor holds as long as the task runs.
+CREATE TABLE dts.dependency (
+    parent bigint NOT NULL,
+    child bigint NOT NULL,
+    accept int2 NOT NULL,
+    counted boolean NOT NULL,
+    outcome int2,
+    CONSTRAINT dependency_pkey PRIMARY KEY (parent, child)
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0,
+        autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 100000,
+        autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 1000000, vacuum_truncate = false);
+CREATE INDEX dependency_child ON dts.dependency (child, parent);
+CREATE INDEX dependency_decided ON dts.dependency (child) WHERE outcome IS NOT NULL;
+COMMENT ON TABLE dts.dependency IS 'Edges among unfinished tasks: the ends of the parent that the child accepts, and, once the parent has ended in a way worth remembering, its outcome. Read the view dts.dependencies.';
 
 CREATE TABLE dts.run (
     task bigint NOT NULL,
@@ -117,6 +135,7 @@ ALTER TABLE dts.queue ENABLE ROW LEVEL SECURITY;
 ALTER TABLE dts.lane ENABLE ROW LEVEL SECURITY;
 ALTER TABLE dts.handler ENABLE ROW LEVEL SECURITY;
 ALTER TABLE dts.task ENABLE ROW LEVEL SECURITY;
+ALTER TABLE dts.dependency ENABLE ROW LEVEL SECURITY;
 ALTER TABLE dts.run ENABLE ROW LEVEL SECURITY;
 ALTER TABLE dts.dead_letter ENABLE ROW LEVEL SECURITY;
 ALTER TABLE dts.key ENABLE ROW LEVEL SECURITY;

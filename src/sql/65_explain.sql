@@ -45,8 +45,9 @@ BEGIN
         RETURN CASE r.outcome
             WHEN 10 THEN format('succeeded at %s, attempt %s, in %s', r.ended_at, r.attempt, r.ended_at - r.started_at)
             WHEN 11 THEN format('failed for good at %s after %s attempt(s): %s; dts.redrive(%s) gives it a new life', r.ended_at, r.attempt, r.error ->> 'message', task)
+            WHEN 14 THEN format('skipped at %s: %s', r.ended_at, r.error ->> 'message')
             WHEN 12 THEN format('expired at %s: it had not started by then', r.ended_at)
-            ELSE format('%s at %s', dts._state_name(r.outcome), r.ended_at) END;
+            ELSE format('%s at %s%s', dts._state_name(r.outcome), r.ended_at, ': ' || (r.error ->> 'message')) END;
     END IF;
     SELECT * INTO l FROM dts.lane x WHERE x.id = t.lane;
     IF l.id IS NULL OR NOT dts._role_may(caller, l.owner) THEN
@@ -59,7 +60,7 @@ BEGIN
     ELSIF t.state = 2 THEN
         RETURN format('running under a lease until %s, attempt %s', t.lease_until, t.attempt);
     ELSIF t.state = 1 THEN
-        RETURN 'blocked: it waits for the tasks that it depends on';
+        RETURN dts._explain_blocked(task, t.need);
     ELSIF t.state = 3 THEN
         RETURN 'waiting for a signal, an approval or a child';
     END IF;
@@ -134,6 +135,8 @@ BEGIN
     UNION ALL
     SELECT r.task, 'request', r.at, format('a request to %s waits for %s', r.kind, now - r.at) FROM dts.request r WHERE r.at < now - grace
            AND NOT EXISTS (SELECT FROM dts._held() h WHERE h.task = r.task)
+    UNION ALL
+    SELECT b.task, 'blocked', b.since, format('its dependencies say that it is %s', b.verdict) FROM dts._stuck_blocked(grace) b
     UNION ALL
     SELECT t.id, 'ready', t.expires_at, 'it has expired and was not ended' FROM dts.task t WHERE t.expires_at < now - grace AND t.state = 0
            AND NOT EXISTS (SELECT FROM dts._held() h WHERE h.task = t.id);

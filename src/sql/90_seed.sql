@@ -8,6 +8,7 @@ SELECT pg_catalog.pg_extension_config_dump('dts.handler', '');
 SELECT pg_catalog.pg_extension_config_dump('dts.handler_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('dts.task', '');
 SELECT pg_catalog.pg_extension_config_dump('dts.task_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('dts.dependency', '');
 SELECT pg_catalog.pg_extension_config_dump('dts.dead_letter', '');
 SELECT pg_catalog.pg_extension_config_dump('dts.key', '');
 SELECT pg_catalog.pg_extension_config_dump('dts.request', '');

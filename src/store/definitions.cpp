@@ -205,8 +205,9 @@ bool installed() {
   if (!OidIsValid(known.schema)) return false;
   known.task = get_relname_relid("task", known.schema);
   known.run = get_relname_relid("run", known.schema);
+  known.dependency = get_relname_relid("dependency", known.schema);
   known.task_sequence = get_relname_relid("task_id_seq", known.schema);
-  if (!OidIsValid(known.task) || !OidIsValid(known.run) || !OidIsValid(known.task_sequence)) return false;
+  if (!OidIsValid(known.task) || !OidIsValid(known.run) || !OidIsValid(known.dependency) || !OidIsValid(known.task_sequence)) return false;
   HeapTuple const tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(known.task));
   if (!HeapTupleIsValid(tuple)) return false;
   known.owner = reinterpret_cast<Form_pg_class>(GETSTRUCT(tuple))->relowner;

@@ -7,7 +7,7 @@ namespace dts::store {
 
 /// Object ids of the extension in this database.
 struct Catalog {
-  Oid schema, task, run, task_sequence;
+  Oid schema, task, run, dependency, task_sequence;
   Oid owner;  // of the extension
 };
 

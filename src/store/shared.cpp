@@ -1,6 +1,7 @@
 #include "store/shared.hpp"
 
 #include "settings.hpp"
+#include "store/agenda.hpp"
 #include "store/journal.hpp"
 
 namespace dts::store {
@@ -91,6 +92,7 @@ Size shared_size() {
   size = add_size(size, mul_size(sizeof(ExecutorSlot), kMaxSlots));
   size = add_size(size, mul_size(sizeof(DatabaseSlot), settings::max_databases));
   size = add_size(size, hash_estimate_size(settings::max_lanes, sizeof(LaneEntry)));
+  size = add_size(size, agenda_size());
   size = add_size(size, hash_estimate_size(64 * kMaxSlots + 1024, sizeof(BoardKey)));
   return size;
 }
@@ -114,6 +116,7 @@ void shared_startup() {
   board_ctl.keysize = sizeof(BoardKey);
   board_ctl.entrysize = sizeof(BoardKey);
   board = ShmemInitHash("dts board", board_limit(), board_limit(), &board_ctl, HASH_ELEM | HASH_BLOBS);
+  agenda_startup(shared->directory.tranche);
   LWLockRelease(AddinShmemInitLock);
   LWLockRegisterTranche(shared->directory.tranche, kTranche);
   if (!found) journal_startup();

@@ -2,6 +2,7 @@
 
 #include "pg/as_owner.hpp"
 #include "store/definitions.hpp"
+#include "store/index_entries.hpp"
 
 namespace dts::store {
 
@@ -23,46 +24,19 @@ enum Column {
   kExpiresAt,
   kLeaseUntil,
   kToken,
+  kNeed,
+  kEdges,
   kSql,
   kArgs,
   kExtra,
   kColumns
 };
 
-/// Index entries by hand: our indexes hold plain columns, so forming them needs no executor state.
-void insert_entry(Relation index, Relation heap, HeapTuple tuple, const Datum* values, bool unique) {
-  static IndexInfo* info = nullptr;
-  if (info == nullptr) {
-    const MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
-    info = makeNode(IndexInfo);
-    MemoryContextSwitchTo(old);
-  }
-  bool nulls[4] = {false, false, false, false};
-  info->ii_AmCache = nullptr;
-  index_insert(index, const_cast<Datum*>(values), nulls, &tuple->t_self, heap, unique ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO, false, info);
-}
-
-/// The way for a table that somebody gave more indexes: everything the executor does.
-void insert_entries_generic(Relation heap, HeapTuple tuple) {
-  EState* const estate = CreateExecutorState();
-  ResultRelInfo* const result = makeNode(ResultRelInfo);
-  InitResultRelInfo(result, heap, 1, nullptr, 0);
-  ExecOpenIndices(result, false);
-  TupleTableSlot* const slot = MakeSingleTupleTableSlot(RelationGetDescr(heap), &TTSOpsHeapTuple);
-  ExecStoreHeapTuple(tuple, slot, false);
-  slot->tts_tableOid = RelationGetRelid(heap);
-  slot->tts_tid = tuple->t_self;
-  pg::insert_index_entries(result, slot, estate);
-  ExecCloseIndices(result);
-  ExecDropSingleTupleTableSlot(slot);
-  FreeExecutorState(estate);
-}
-
 struct KnownIndexes {
   Oid task;
   int n;
-  Oid all[4];
-  Oid pkey, claim, lease, expires;
+  Oid all[8];
+  Oid pkey, claim, lease, expires, blocked;
 };
 KnownIndexes indexes{};
 
@@ -115,25 +89,27 @@ void TaskTable::classify() {
         place = &indexes.lease;
       else if (strcmp(name, "task_expires") == 0)
         place = &indexes.expires;
+      else if (strcmp(name, "task_blocked") == 0)
+        place = &indexes.blocked;
       else
         others++;
       if (place != nullptr) *place = oid;
-      if (indexes.n < 4) indexes.all[indexes.n++] = oid;
+      if (indexes.n < static_cast<int>(lengthof(indexes.all))) indexes.all[indexes.n++] = oid;
     }
     if (!OidIsValid(indexes.pkey) || !OidIsValid(indexes.claim))
       ereport(ERROR,
               (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("an index of dts.task is missing"),
                errdetail("dts needs the indexes dts.task_pkey and dts.task_claim."), errhint("Make them again under their old names.")));
     // Stays 0 if anything is unusual, so that the next open looks again and inserts go the general way.
-    if (others == 0 && list_length(list) == 4) indexes.task = RelationGetRelid(heap_);
+    if (others == 0 && list_length(list) == 5) indexes.task = RelationGetRelid(heap_);
   }
   plain_ = indexes.task == RelationGetRelid(heap_);
-  pkey_ = claim_ = lease_ = expires_ = nullptr;
+  pkey_ = claim_ = lease_ = expires_ = blocked_ = nullptr;
   list_free(list);
 }
 
 void TaskTable::close() {
-  for (Relation r : {pkey_, claim_, lease_, expires_})
+  for (Relation r : {pkey_, claim_, lease_, expires_, blocked_})
     if (r != nullptr) index_close(r, NoLock);
   table_close(heap_, NoLock);
   heap_ = nullptr;
@@ -147,6 +123,8 @@ Relation need(Relation& r, Oid oid, LOCKMODE mode = RowExclusiveLock) {
 }  // namespace
 
 Relation TaskTable::claim_index() { return need(claim_, indexes.claim); }
+Relation TaskTable::id_index() { return need(pkey_, indexes.pkey, mode_); }
+Relation TaskTable::blocked_index() { return need(blocked_, indexes.blocked, mode_); }
 
 HeapTuple TaskTable::form(const Task& t) const {
   Datum values[kColumns];
@@ -169,6 +147,9 @@ HeapTuple TaskTable::form(const Task& t) const {
   nulls[kLeaseUntil] = !t.has_lease;
   values[kToken] = UUIDPGetDatum(&t.token);
   nulls[kToken] = !t.has_token;
+  values[kNeed] = Int32GetDatum(t.need);
+  values[kEdges] = Int32GetDatum(t.edges);
+  nulls[kNeed] = nulls[kEdges] = t.need == core::kNeedAll;
   values[kSql] = PointerGetDatum(t.sql);
   nulls[kSql] = t.sql == nullptr;
   values[kArgs] = PointerGetDatum(t.args);
@@ -193,6 +174,7 @@ void TaskTable::insert_index_entries(HeapTuple tuple, const Task& t) {
     const Datum until = TimestampTzGetDatum(t.lease_until);
     insert_entry(need(lease_, indexes.lease), heap_, tuple, &until, false);
   }
+  if (t.state == core::State::Blocked) insert_entry(need(blocked_, indexes.blocked), heap_, tuple, &id, false);
   if (t.has_expires) {
     const Datum at = TimestampTzGetDatum(t.expires_at);
     insert_entry(need(expires_, indexes.expires), heap_, tuple, &at, false);
@@ -209,7 +191,10 @@ void TaskTable::insert_untold(Task& task) {
 
 void TaskTable::insert(Task& task, const LaneInfo& lane) {
   insert_untold(task);
-  if (task.state == core::State::Ready) touch_inserted(lane, task.key());
+  if (task.state == core::State::Ready)
+    touch_inserted(lane, task.key());
+  else
+    touch_submitted(lane, 1);
 }
 
 void read_task(TupleTableSlot* slot, Task* t) {
@@ -234,13 +219,16 @@ void read_task(TupleTableSlot* slot, Task* t) {
   t->lease_until = t->has_lease ? DatumGetTimestampTz(v[kLeaseUntil]) : 0;
   t->has_token = !n[kToken];
   if (t->has_token) t->token = *DatumGetUUIDP(v[kToken]);
+  t->need = n[kNeed] ? core::kNeedAll : DatumGetInt32(v[kNeed]);
+  t->edges = n[kEdges] ? 0 : DatumGetInt32(v[kEdges]);
   t->sql = n[kSql] ? nullptr : DatumGetTextPCopy(v[kSql]);
   t->args = n[kArgs] ? nullptr : DatumGetJsonbPCopy(v[kArgs]);
   t->extra = n[kExtra] ? nullptr : DatumGetJsonbPCopy(v[kExtra]);
   t->tid = slot->tts_tid;
 }
 
-bool TaskTable::fetch(int64 id, Snapshot snapshot, Task* out) {
+template <class F>
+bool TaskTable::fetch(int64 id, Snapshot snapshot, F&& f) {
   ScanKeyData key;
   ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
   need(pkey_, indexes.pkey, mode_);
@@ -248,17 +236,38 @@ bool TaskTable::fetch(int64 id, Snapshot snapshot, Task* out) {
   IndexScanDesc const scan = DTS_INDEX_BEGINSCAN(heap_, pkey_, snapshot, 1);
   index_rescan(scan, &key, 1, nullptr, 0);
   const bool found = index_getnext_slot(scan, ForwardScanDirection, slot);
-  if (found) read_task(slot, out);
+  if (found) f(slot);
   index_endscan(scan);
   ExecDropSingleTupleTableSlot(slot);
   return found;
 }
 
+Standing standing_of(TupleTableSlot* slot) {
+  bool null = false;
+  Standing s{};
+  s.found = true;
+  s.state = static_cast<core::State>(DatumGetInt16(slot_getattr(slot, kState + 1, &null)));
+  s.lane = DatumGetInt32(slot_getattr(slot, kLane + 1, &null));
+  const Datum n = slot_getattr(slot, kNeed + 1, &null);
+  s.need = null ? core::kNeedAll : DatumGetInt32(n);
+  s.edges = null ? 0 : DatumGetInt32(slot_getattr(slot, kEdges + 1, &null));
+  s.own = TransactionIdIsCurrentTransactionId(DatumGetTransactionId(slot_getsysattr(slot, MinTransactionIdAttributeNumber, &null)));
+  return s;
+}
+
 bool TaskTable::read(int64 id, Task* out) {
   const Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
-  const bool found = fetch(id, snapshot, out);
+  const bool found = fetch(id, snapshot, [out](TupleTableSlot* slot) { read_task(slot, out); });
   UnregisterSnapshot(snapshot);
   return found;
+}
+
+Standing TaskTable::standing(int64 id) {
+  Standing s{};
+  const Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
+  (void)fetch(id, snapshot, [&s](TupleTableSlot* slot) { s = standing_of(slot); });
+  UnregisterSnapshot(snapshot);
+  return s;
 }
 
 namespace {

@@ -2,6 +2,7 @@
 // it did to shared memory (store/touch.hpp), so that no caller can forget it.
 #pragma once
 
+#include "core/dependency.hpp"
 #include "store/touch.hpp"
 
 namespace dts::store {
@@ -16,6 +17,7 @@ struct Task {
   bool has_expires = false, has_lease = false, has_token = false;
   TimestampTz expires_at = 0, lease_until = 0;
   pg_uuid_t token{};
+  int32 need = core::kNeedAll, edges = 0;  // of a task with dependencies: how many it needs, and of how many, unless all
   text* sql = nullptr;
   Jsonb* args = nullptr;
   Jsonb* extra = nullptr;
@@ -24,6 +26,15 @@ struct Task {
   [[nodiscard]] core::Key key() const { return {run_at, id}; }
   [[nodiscard]] bool transactional() const { return (flags & core::kTransactional) != 0; }
 };
+
+/// What a look at a row tells without its payloads.
+struct Standing {
+  bool found;
+  core::State state;
+  int32 lane, need, edges;
+  bool own;  // written by this transaction
+};
+Standing standing_of(TupleTableSlot* slot);
 
 /// dts.task, open for the rest of the transaction. Plain data: after an error the abort closes it.
 class TaskTable {
@@ -43,6 +54,8 @@ class TaskTable {
   /// Looks a task up and locks it without waiting, by the latest snapshot. Fills `out` if locked (payloads too), and, as far as seen,
   /// if busy.
   Found lock(int64 id, Task* out);
+  /// Where it stands, by the latest snapshot, without its payloads.
+  Standing standing(int64 id);
   /// Reads it without a lock; false if there is none.
   bool read(int64 id, Task* out);
 
@@ -57,16 +70,22 @@ class TaskTable {
   /// `taken` (store/touch.hpp) is offered whole if anything fails before that.
   int claim(int slot, const LaneInfo& lane, int max, Task* out);
 
+  // For scans of store/dependencies.cpp.
+  [[nodiscard]] Relation heap() const { return heap_; }
+  Relation id_index();
+  Relation blocked_index();
+
  private:
   HeapTuple form(const Task& task) const;
   void insert_index_entries(HeapTuple tuple, const Task& task);
-  bool fetch(int64 id, Snapshot snapshot, Task* out);
+  template <class F>
+  bool fetch(int64 id, Snapshot snapshot, F&& f);
   void classify();
   Relation claim_index();
 
   Relation heap_ = nullptr;
   LOCKMODE mode_ = RowExclusiveLock;
-  Relation pkey_ = nullptr, claim_ = nullptr, lease_ = nullptr, expires_ = nullptr;
+  Relation pkey_ = nullptr, claim_ = nullptr, lease_ = nullptr, expires_ = nullptr, blocked_ = nullptr;
   bool plain_ = false;  // the table has exactly our indexes: entries are made without the executor
 };
 

@@ -1,9 +1,12 @@
 #include "store/touch.hpp"
 
 #include "settings.hpp"
+#include "store/agenda.hpp"
 #include "store/board.hpp"
 #include "store/definitions.hpp"
+#include "store/dependencies.hpp"
 #include "store/journal.hpp"
+#include "store/list.hpp"
 
 namespace dts::store {
 
@@ -20,28 +23,9 @@ struct TouchedLane {
   core::RangeSet<6> commit, undo;
 };
 
-/// A growing array in TopTransactionContext; callbacks only read it.
-template <class T>
-struct List {
-  T* items = nullptr;
-  int n = 0, room = 0;
-  T& push() {
-    if (n == room) {
-      room = room == 0 ? 8 : room * 2;
-      items = items == nullptr ? static_cast<T*>(MemoryContextAlloc(TopTransactionContext, sizeof(T) * room))
-                               : static_cast<T*>(repalloc_huge(items, sizeof(T) * room));
-    }
-    return items[n++];
-  }
-  void drop() {
-    items = nullptr;
-    n = room = 0;
-  }
-};
-
-List<TouchedLane> touched_lanes;
-List<Ended> ended_tasks;
-List<QueueSettings> queue_changes;
+TransactionList<TouchedLane> touched_lanes;
+TransactionList<Ended> ended_tasks;
+TransactionList<QueueSettings> queue_changes;
 HTAB* lane_positions = nullptr;  // lane -> place in touched_lanes, when there are many
 uint32 events = 0;
 bool launcher_too = false;
@@ -133,6 +117,9 @@ void on_abort() {
 
 void transaction_callback(XactEvent event, void*) {
   switch (event) {
+    case XACT_EVENT_PRE_COMMIT:
+      if (ended_tasks.n > 0) release_dependents();
+      break;
     case XACT_EVENT_PRE_PREPARE:
       if (touched())
         ereport(ERROR,
@@ -141,6 +128,7 @@ void transaction_callback(XactEvent event, void*) {
       break;
     case XACT_EVENT_COMMIT:
     case XACT_EVENT_PARALLEL_COMMIT:
+      agenda_end(true);
       if (shared != nullptr) on_commit();
       forget();
       definitions_end(true);
@@ -148,6 +136,7 @@ void transaction_callback(XactEvent event, void*) {
       break;
     case XACT_EVENT_ABORT:
     case XACT_EVENT_PARALLEL_ABORT:
+      agenda_end(false);
       if (shared != nullptr) on_abort();
       forget();
       definitions_end(false);
@@ -226,7 +215,13 @@ void redo(TouchedLane& t, core::Key lo, core::Key hi) { t.commit.add(lo, hi, Get
 
 }  // namespace
 
-bool touched() { return touched_lanes.n > 0 || ended_tasks.n > 0; }
+bool touched() { return touched_lanes.n > 0 || ended_tasks.n > 0 || agenda_active(); }
+
+void touch_register() { ensure_registered(); }
+
+int ended_count() { return ended_tasks.n; }
+
+const Ended& ended(int i) { return ended_tasks.items[i]; }
 
 void touch_inserted(const LaneInfo& lane, core::Key key) { touch_inserted_many(lane, key, key, 1); }
 
@@ -235,6 +230,8 @@ void touch_inserted_many(const LaneInfo& lane, core::Key lo, core::Key hi, int n
   redo(t, lo, hi);
   t.inserted += n;
 }
+
+void touch_submitted(const LaneInfo& lane, int n) { entry(lane).inserted += n; }
 
 void touch_deleted(const LaneInfo& lane, core::Key key) { undo(entry(lane), key); }
 

@@ -11,6 +11,8 @@ namespace dts::store {
 void touch_inserted(const LaneInfo& lane, core::Key key);
 /// n rows of one due time, ids lo..hi, were inserted.
 void touch_inserted_many(const LaneInfo& lane, core::Key lo, core::Key hi, int n);
+/// n rows were inserted that cannot be claimed yet.
+void touch_submitted(const LaneInfo& lane, int n);
 /// The row was deleted, or is no longer claimable.
 void touch_deleted(const LaneInfo& lane, core::Key key);
 /// The row's key or lane changed.
@@ -33,6 +35,12 @@ struct Ended {
   int64 run_us, wait_us;
 };
 void touch_ended(const Ended& ended);
+/// What ended so far in this transaction, in order; attempts that will be repeated are among them.
+int ended_count();
+const Ended& ended(int i);
+
+/// Makes sure that the callbacks run at the end of this transaction.
+void touch_register();
 
 /// A queue's settings changed; they go to shared memory at commit.
 struct QueueSettings {

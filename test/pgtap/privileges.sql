@@ -18,14 +18,14 @@ SELECT dts.revoke_all('priv_revoked');
 -- The matrix. u: dts.grant_usage, m: dts.grant_monitor, a: dts.grant_admin gives it. A new function must be entered here.
 CREATE TABLE may (name text, roles text);
 INSERT INTO may VALUES
-    ('submit', 'ua'), ('submit_handler', 'ua'), ('submit_many', 'ua'), ('submit_handler_many', 'ua'), ('cancel', 'ua'), ('reschedule', 'ua'), ('set_priority', 'ua'),
+    ('submit', 'ua'), ('submit_handler', 'ua'), ('submit_many', 'ua'), ('submit_handler_many', 'ua'), ('after', 'ua'), ('current_task', 'ua'), ('parent_results', 'ua'), ('cancel', 'ua'), ('reschedule', 'ua'), ('set_priority', 'ua'),
     ('retry', 'ua'), ('redrive', 'ua'), ('redrive_queue', 'ua'), ('wait', 'ua'), ('result', 'ua'), ('explain', 'ua'), ('create_handler', 'ua'), ('alter_handler', 'ua'),
     ('drop_handler', 'ua'), ('state', 'uma'), ('version', 'uma'), ('create_queue', 'a'), ('alter_queue', 'a'), ('drop_queue', 'a'), ('pause', 'a'), ('resume', 'a'),
     ('stuck', 'ma'), ('stats', 'ma'), ('metrics', 'ma'), ('health', 'ma'), ('doctor', 'ma'), ('rescan', 'a'), ('adopt', 'a'), ('grant_usage', ''), ('grant_monitor', ''), ('grant_admin', ''), ('revoke_all', '');
 CREATE TABLE helper (name text, roles text);
 INSERT INTO helper VALUES
     ('_state_name', 'uma'), ('_kind_name', 'uma'), ('_role_name', 'uma'), ('_slots', 'uma'), ('_held', 'uma'), ('_queue_stats', 'uma'), ('_caller_may', 'uma'), ('_caller_sees', 'uma'),
-    ('_state', 'uma'), ('_admin_marker', 'a'), ('_monitor_marker', 'm'), ('_database_stats', 'ma'), ('_fence', 'ma');
+    ('_state', 'uma'), ('_parents', 'ua'), ('_admin_marker', 'a'), ('_monitor_marker', 'm'), ('_database_stats', 'ma'), ('_fence', 'ma');
 CREATE TABLE kind (letter text, role text);
 INSERT INTO kind VALUES ('-', 'priv_nothing'), ('-', 'priv_revoked'), ('u', 'priv_a'), ('u', 'priv_member'), ('m', 'priv_monitor'), ('a', 'priv_admin');
 
@@ -37,7 +37,7 @@ BEGIN
     BEGIN
         EXECUTE format('SET LOCAL ROLE %I', role);
         EXECUTE format(CASE p.prokind WHEN 'p' THEN 'CALL dts.%I(%s)' ELSE 'SELECT * FROM dts.%I(%s)' END, p.proname,
-                       (SELECT string_agg(format('NULL::%s', t::regtype), ', ') FROM unnest(p.proargtypes) t));
+                       (SELECT string_agg(format('NULL::%s', t::regtype), ', ' ORDER BY n) FROM unnest(p.proargtypes) WITH ORDINALITY u(t, n)));
         RAISE EXCEPTION 'undo' USING ERRCODE = '00001';
     EXCEPTION WHEN OTHERS THEN GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT;
     END;
