@@ -91,3 +91,4 @@ SELECT throws_ok(format('SELECT * FROM dts.parent_results(%s)', :k1), '42704', N
 SELECT is(dts.current_task(), NULL::bigint, 'no task runs here');
 RESET ROLE;
 SELECT is_empty('SELECT * FROM dts.stuck()', 'nothing is stuck');
+SELECT * FROM finish();
