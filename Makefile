@@ -16,7 +16,7 @@ PROVE_TESTS = test/t/*.pl
 
 PG_CONFIG ?= pg_config
 PG_CXXFLAGS = -std=c++20 -fvisibility=hidden -Isrc -isystem $(shell $(PG_CONFIG) --includedir-server) \
-  -Wall -Wextra -Wshadow -Wnon-virtual-dtor -Wno-register -DDTS_VERSION='"$(DTS_VERSION)"' $(if $(WERROR),-Werror) -MMD -MP
+  -Wall -Wextra -Wshadow -Wnon-virtual-dtor -Wno-register -DDTS_VERSION='"$(DTS_VERSION)"' $(if $(WERROR),-Werror) $(if $(POINTS),-DDTS_POINTS) -MMD -MP
 SHLIB_LINK = -lstdc++
 EXTRA_CLEAN = sql-build $(OBJS:.o=.d)
 

@@ -1,6 +1,7 @@
 #include "executor.hpp"
 
 #include "pg/guard.hpp"
+#include "pg/point.hpp"
 #include "run_sql.hpp"
 #include "settings.hpp"
 #include "store/dependencies.hpp"
@@ -115,6 +116,7 @@ void main_loop() {
       idle_since = 0;
       continue;
     }
+    DTS_POINT("executor.looked");
     if (resolved) continue;  // what it moved may have left a next wave
     if (idle_since == 0) {
       idle_since = GetCurrentTimestamp();

@@ -36,6 +36,7 @@ void run_leased(store::Task task, const store::LaneInfo& lane);
 struct Attempt {
   ErrorData* error;
   bool cancelled;
+  bool started;  // a request to cancel did not come before it
 };
 
 // ---- executor_attempt.cpp

@@ -2,6 +2,7 @@
 #include "executor.hpp"
 
 #include "pg/guard.hpp"
+#include "pg/point.hpp"
 #include "settings.hpp"
 
 namespace dts {
@@ -37,6 +38,8 @@ Attempt run_attempt(const Task& t, int i, const char* sql, bool payload, int32 l
     a.cancelled = true;
     return a;
   }
+  a.started = true;
+  DTS_POINT("executor.started");
   const ResourceOwner owner = CurrentResourceOwner;
   notices_begin();
   const int level = NewGUCNestLevel();
@@ -54,7 +57,9 @@ Attempt run_attempt(const Task& t, int i, const char* sql, bool payload, int32 l
     error_context_stack = line.previous;
   });
   HOLD_INTERRUPTS();
+  DTS_POINT("executor.returned");
   a.cancelled = store::slot_close(self.slot, i);
+  DTS_POINT("executor.closed");
   disable_timeout(STATEMENT_TIMEOUT, false);
   QueryCancelPending = false;
   RESUME_INTERRUPTS();
@@ -84,14 +89,14 @@ Attempt run_with_restarts(const Task& t, int i, const char* sql, bool payload, i
 
 State record(TaskTable& tasks, const Task& t, const LaneInfo& lane, const Attempt& a, const SqlResult& result, TimestampTz started_at) {
   Outcome o;
-  o.started_at = started_at;
+  o.started_at = a.started ? started_at : 0;
   o.ended_at = GetCurrentTimestamp();
   o.worker_pid = MyProcPid;
   o.notices = notices_take();
   if (a.cancelled) {
     o.state = State::Cancelled;
     Task done = t;
-    done.attempt = static_cast<int16>(t.attempt + 1);
+    done.attempt = static_cast<int16>(t.attempt + (a.started ? 1 : 0));
     store::end_task(tasks, done, lane, o);
     return o.state;
   }

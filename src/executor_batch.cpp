@@ -2,6 +2,7 @@
 #include "executor.hpp"
 
 #include "pg/guard.hpp"
+#include "pg/point.hpp"
 #include "run_sql.hpp"
 #include "settings.hpp"
 #include "store/journal.hpp"
@@ -144,7 +145,9 @@ struct Leased {
 Leased run_claimed(TaskTable& tasks, Task* t, int n) {
   int64 ids[store::kHeldMax];
   for (int i = 0; i < n; i++) ids[i] = t[i].id;
+  DTS_POINT("executor.claimed");
   store::slot_publish(self.slot, ids, n);
+  DTS_POINT("executor.published");
   const TimestampTz begin = GetCurrentTimestamp();
   Leased leased{};
   int i = 0;
@@ -218,9 +221,11 @@ Turn run_batch(int lane_slot) {
   Leased leased{};
   if (batch.n > 0) leased = run_claimed(table, tasks, batch.n);
   table.close();
+  if (batch.n > 0) DTS_POINT("executor.before_commit");
   const bool temporary = (MyXactFlags & XACT_FLAGS_ACCESSEDTEMPNAMESPACE) != 0;
   // A charge is on disk before its task may run again: the next crash would take back an asynchronous commit, and nothing would be counted.
   commit_transaction(durable || leased.any || batch.charged);
+  if (batch.n > 0) DTS_POINT("executor.committed");
   if (batch.n > 0) store::back_on(lane_slot);
   session_reset();
   if (temporary) {

@@ -2,6 +2,7 @@
 
 #include "pg/as_owner.hpp"
 #include "pg/guard.hpp"
+#include "pg/point.hpp"
 #include "settings.hpp"
 #include "store/agenda.hpp"
 
@@ -79,7 +80,9 @@ void start_up() {
   char why[256] = "";
   const uint32 installs = pg_atomic_read_u32(&database->installs);
   pg_memory_barrier();
-  if (!extension_fits(why, sizeof(why))) leave_absent(installs);
+  const bool fits = extension_fits(why, sizeof(why));
+  DTS_POINT("scheduler.probed");
+  if (!fits) leave_absent(installs);
   if (why[0] != '\0' || !check_site(why, sizeof(why))) {
     close_gate(why);
     return;

@@ -2,6 +2,7 @@
 // waits for a row lock or for a task's length, and what dts.cancel answers is true.
 #include "pg/as_owner.hpp"
 #include "pg/guard.hpp"
+#include "pg/point.hpp"
 #include "pg/wal.hpp"
 #include "settings.hpp"
 #include "steer.hpp"
@@ -153,12 +154,14 @@ const char* cancel(int64 id) {
     if (!store::board_add(MyDatabaseId, id))
       ereport(ERROR, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED), errmsg("too many requests to cancel stand at once"),
                       errhint("Try again later.")));
+    DTS_POINT("cancel.posted");
   }
   bool alive = false;
   const TimestampTz until = GetCurrentTimestamp() + settings::steer_wait_ms * 1000LL;
   for (long nap = 1; found == TaskTable::Found::Busy; nap = Min(nap * 2, 50L)) {
     const store::Seen seen = store::shared == nullptr ? store::Seen::Nowhere : store::slots_interrupt(MyDatabaseId, id);
     alive |= seen == store::Seen::Running || seen == store::Seen::Held;
+    DTS_POINT("cancel.scanned");
     const long left = static_cast<long>((until - GetCurrentTimestamp()) / 1000);
     CHECK_FOR_INTERRUPTS();
     if (left <= 0 || mine) break;

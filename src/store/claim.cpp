@@ -1,5 +1,6 @@
 // The claim: ranges are taken from the lane first, the snapshot comes second, what was not examined is put back. The order is what
 // makes it correct (docs/architecture.md, "Claiming").
+#include "pg/point.hpp"
 #include "store/tasks.hpp"
 
 namespace dts::store {
@@ -118,7 +119,10 @@ int TaskTable::claim(int slot, const LaneInfo& lane, int max, Task* out) {
   taken.n = take(slot, MyDatabaseId, lane.lane, GetCurrentTimestamp(), lengthof(taken.range), taken.range);
   if (taken.n == 0) return 0;
   taken.slot = slot;  // from here on an abort offers the ranges whole
+  DTS_POINT("claim.taken");
   RangeScan scan(heap_, claim_index(), lane.lane);
+  DTS_POINT("claim.snapshot");
+  CHECK_FOR_INTERRUPTS();  // the ranges are safe: an abort offers them
   core::Range rest[lengthof(taken.range)];
   int n = 0, rests = 0;
   for (int i = 0; i < taken.n; i++) {
@@ -131,6 +135,7 @@ int TaskTable::claim(int slot, const LaneInfo& lane, int max, Task* out) {
       rest[rests++] = core::Range{position, r.hi};
   }
   scan.end();
+  DTS_POINT("claim.scanned");
   offer_ranges(slot, MyDatabaseId, lane.lane, rest, rests);
   claim_done(slot);
   taken.slot = -1;

@@ -295,6 +295,7 @@ void release(TaskTable& tasks, EdgeTable& edges) {
     Candidates children;
     record_ends(edges, from, to, &children);
     from = to;
+    if (children.items == nullptr) continue;
     children.sort();
     const bool late = moved > 0 && GetCurrentTimestamp() - begin > kTime;
     const int here = late ? 0 : Min(children.n, kMoves - moved);

@@ -1,5 +1,6 @@
 #include "store/touch.hpp"
 
+#include "pg/point.hpp"
 #include "settings.hpp"
 #include "store/agenda.hpp"
 #include "store/board.hpp"
@@ -62,6 +63,7 @@ void count(const Ended& e) {
 }
 
 void on_commit() {
+  if (touched_lanes.n > 0 || ended_tasks.n > 0) DTS_POINT("touch.visible");
   for (int i = 0; i < touched_lanes.n; i++) {
     const TouchedLane& t = touched_lanes.items[i];
     offer(t.slot, MyDatabaseId, t.lane, t.commit);

@@ -132,6 +132,38 @@ sub wait_done {
 	return $self->wait_for('SELECT count(*) FROM dts.task WHERE state IN (0, 2)', '0', $dbname);
 }
 
+# pause_at(POINT[, PID]): whoever comes to that pause point (src/pg/point.hpp), or only that process, stops there. Needs a build with POINTS=1.
+sub pause_at {
+	my ($self, $point, $pid) = @_;
+	my $folder = $self->data_dir . '/dts_points';
+	mkdir $folder;
+	unlink "$folder/$point.reached" unless -e "$folder/$point";
+	# In one step, so that one who has stopped there and is meant goes on waiting.
+	open my $file, '>', "$folder/new.$point" or die $!;
+	print $file "$pid\n" if defined $pid;
+	close $file;
+	rename "$folder/new.$point", "$folder/$point";
+	return;
+}
+
+# wait_reached(POINT): waits until somebody has stopped there, and gives its process id.
+sub wait_reached {
+	my ($self, $point) = @_;
+	my $file = $self->data_dir . "/dts_points/$point.reached";
+	for (1 .. $wait_seconds * 100) {
+		return PostgreSQL::Test::Utils::slurp_file($file) + 0 if -e $file;
+		select undef, undef, undef, 0.01;
+	}
+	return give_up("waited $wait_seconds s for somebody to come to $point");
+}
+
+# release(POINT): whoever stopped there goes on, and nobody stops there any more.
+sub release {
+	my ($self, $point) = @_;
+	unlink $self->data_dir . "/dts_points/$point";
+	return;
+}
+
 # session(DBNAME, %options): a psql that stays open (see DtsSession below); role: who it is.
 sub session {
 	my ($self, $dbname, %options) = @_;

@@ -14,6 +14,8 @@ BEGIN
         PERFORM pg_sleep(0.05);
     END LOOP;
 END $$;
+SELECT dts.submit('SELECT 1') AS id \gset
+CALL dts.wait(:id, '30 s') \gset
 SET ROLE steer_user;
 
 -- A waiting task.

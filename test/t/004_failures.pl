@@ -60,6 +60,7 @@ $node->safe_psql(
 	CREATE CONSTRAINT TRIGGER fire AFTER INSERT ON watched DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION fire()});
 fails('deferred constraint', 'INSERT INTO child VALUES (1)', '23503');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM child'), '0', 'deferred constraint: no effect is left');
+unlike(slurp_file($node->logfile), qr/a task's transaction failed/, 'deferred constraint: it failed the task, not the commit');
 succeeds('deferred trigger', 'INSERT INTO watched VALUES (1)', owner => 'worker');
 is($node->safe_psql('postgres', 'SELECT * FROM fired'), 'worker|worker', 'a deferred trigger runs as the owner of the task');
 fails('deferred constraint in a batch', 'INSERT INTO child VALUES (1)', '23503', queue => 'batched');

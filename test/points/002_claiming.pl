@@ -1,0 +1,149 @@
+# Claims, submits and wake-ups that meet at the worst moment: every task runs, and the sweep has nothing to find.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::Bin/../perl";
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use DtsNode;
+
+my $node = DtsNode->start_new('main', conf => "restart_after_crash = on\ndts.max_workers = 2\n");
+$node->safe_psql('postgres', 'CREATE TABLE effect (task int)');
+
+# Two executors that are idle.
+sub two_idle {
+	my @ids = map { $node->submit('SELECT pg_sleep(0.3)') } 1 .. 2;
+	$node->wait_state($_, 'succeeded') for @ids;
+	$node->wait_for(q{SELECT count(*) FROM dts.workers WHERE kind = 'executor' AND state = 'idle'}, '2');
+	return $node->worker_pids('executor');
+}
+
+# blocked(BODY): runs it while one of the two executors is busy, so that only the other one can run anything.
+sub blocked {
+	my ($body) = @_;
+	two_idle();
+	my $lock = $node->session;
+	$lock->query('SELECT pg_advisory_lock(1)');
+	my $busy = $node->submit('SELECT pg_advisory_xact_lock(1)');
+	my $pid = $node->running_pid($busy);
+	$body->(grep { $_ != $pid } $node->worker_pids('executor'));
+	$lock->query('SELECT pg_advisory_unlock(1)');
+	$lock->close;
+	$node->wait_state($busy, 'succeeded');
+	return;
+}
+
+# ---- a wake-up is passed on: two tasks of one commit run at the same time
+two_idle();
+$node->safe_psql('postgres', q{SELECT dts.submit_many(ARRAY['SELECT pg_sleep(600)', 'SELECT pg_sleep(600)'])});
+$node->wait_for('SELECT count(*) FROM dts.running', '2');
+is($node->safe_psql('postgres', q{SELECT string_agg(dts.cancel(id), ' ') FROM dts.running}), 'cancelled cancelled', 'both ran');
+
+# ---- submit: visible, not yet offered
+for my $death (0, 1) {
+	two_idle();
+	my $session = $node->session;
+	$node->pause_at('touch.visible', $session->{pid});
+	$session->send(q{SELECT dts.submit('INSERT INTO effect VALUES (1)')});
+	$node->wait_reached('touch.visible');
+	my $other = $node->submit('SELECT 2');
+	$node->wait_state($other, 'succeeded');
+	is($node->safe_psql('postgres', q{SELECT count(*) FROM dts.tasks WHERE state = 'ready'}), '1', 'a task that is not offered yet is not found');
+	$node->safe_psql('postgres', "SELECT pg_terminate_backend($session->{pid})") if $death;
+	$node->release('touch.visible');
+	$node->wait_done;
+	is($node->safe_psql('postgres', 'SELECT count(*) FROM effect'), 1 + $death, 'it runs' . ($death ? ', though its session was terminated' : ''));
+	$session->close;
+}
+
+# ---- an executor that stops while it claims hides nothing from the other one
+for my $point ('claim.taken', 'claim.snapshot', 'claim.scanned', 'executor.claimed') {
+	for my $death ('', 'terminated') {
+		my ($one) = two_idle();
+		$node->pause_at($point);
+		my $first = $node->submit('SELECT 1');
+		my $stopped = $node->wait_reached($point);
+		$node->pause_at($point, $stopped);    # from now on nobody else stops there
+		my @more = map { $node->submit("SELECT $_") } 1 .. 3;
+		$node->wait_state($_, 'succeeded') for @more;
+		$node->safe_psql('postgres', "SELECT pg_terminate_backend($stopped)") if $death;
+		$node->release($point);
+		$node->wait_state($first, 'succeeded');
+		pass("$point: all ran" . ($death ? ', though the executor was terminated' : ''));
+	}
+}
+
+# ---- what is submitted while a claim is under way is found by the next one
+for my $point ('claim.taken', 'claim.snapshot', 'claim.scanned') {
+	blocked(
+		sub {
+			my ($pid) = @_;
+			$node->pause_at($point, $pid);
+			my @ids = ($node->submit('SELECT 1'));
+			$node->wait_reached($point);
+			push @ids, map { $node->submit("SELECT $_") } 2 .. 3;
+			$node->release($point);
+			$node->wait_state($_, 'succeeded') for @ids;
+			pass("$point: what came meanwhile ran");
+		});
+}
+
+# ---- a row that moves under a claim
+two_idle();
+$node->pause_at('claim.snapshot');
+my $id = $node->submit('INSERT INTO effect VALUES (2)');
+$node->wait_reached('claim.snapshot');
+is($node->safe_psql('postgres', "SELECT dts.reschedule($id, delay => '1 hour')"), 'changed', 'moved after the snapshot');
+$node->release('claim.snapshot');
+my $next = $node->submit('SELECT 1');
+$node->wait_state($next, 'succeeded');
+is($node->safe_psql('postgres', "SELECT state FROM dts.tasks WHERE id = $id"), 'scheduled', 'it was passed by');
+is($node->safe_psql('postgres', "SELECT dts.reschedule($id)"), 'changed', 'and back');
+$node->wait_state($id, 'succeeded');
+
+# ---- idle bit, look, wait: a submit after the look
+blocked(
+	sub {
+		my ($pid) = @_;
+		$node->pause_at('executor.looked', $pid);
+		my $first = $node->submit('SELECT 1');
+		$node->wait_reached('executor.looked');
+		my $last = $node->submit('SELECT 2');
+		$node->release('executor.looked');
+		$node->wait_state($_, 'succeeded') for $first, $last;
+		pass('a task that came between look and wait ran');
+	});
+
+# ---- a rolled back savepoint frees its row at once, in the middle of the transaction
+two_idle();
+my $session = $node->session;
+$node->safe_psql('postgres', q{SELECT dts.pause('default')});
+$id = $node->submit('SELECT 1');
+$session->query("BEGIN; SAVEPOINT s; SELECT dts.reschedule($id, delay => '1 hour')");
+$node->safe_psql('postgres', q{SELECT dts.resume('default')});
+$next = $node->submit('SELECT 2');
+$node->wait_state($next, 'succeeded');
+$session->query('ROLLBACK TO s');
+$node->wait_state($id, 'succeeded');
+$session->query('COMMIT');
+$session->close;
+
+# Before the restart, which begins the sweep's counter anew.
+$node->healthy;
+
+# ---- an installation that commits while the scheduler finds that there is none
+$node->safe_psql('postgres', 'CREATE DATABASE late');
+$node->restart;
+$node->pause_at('scheduler.probed');
+$node->restart;
+$node->wait_reached('scheduler.probed');
+$node->safe_psql('late', 'CREATE EXTENSION dts');
+$node->release('scheduler.probed');
+$id = $node->submit('SELECT 1', dbname => 'late');
+$node->wait_state($id, 'succeeded', 'late');
+
+$node->healthy;
+$node->healthy('late');
+done_testing();
