@@ -1,6 +1,7 @@
 // The executor: one process of a pool bound to (database, owner). Claims that role's SQL tasks and runs them.
 #pragma once
 
+#include "node_step.hpp"
 #include "run_sql.hpp"
 #include "store/journal.hpp"
 #include "store/runs.hpp"
@@ -37,6 +38,7 @@ struct Attempt {
   ErrorData* error;
   bool cancelled;
   bool started;  // a request to cancel did not come before it
+  Step step;
 };
 
 // ---- executor_attempt.cpp

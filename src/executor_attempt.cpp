@@ -52,7 +52,9 @@ Attempt run_attempt(const Task& t, int i, const char* sql, bool payload, int32 l
     line.previous = error_context_stack;
     error_context_stack = &line;
     if (limit_ms > 0) enable_timeout_after(STATEMENT_TIMEOUT, limit_ms);
-    run_transactional(sql, t.args, payload, (t.flags & core::kCapture) != 0, result);
+    if ((t.flags & core::kNode) != 0) a.step = next_step(t);
+    if (a.step.action == Step::Action::Run)
+      run_transactional(sql, (t.flags & core::kNode) != 0 ? a.step.args : t.args, payload, (t.flags & core::kCapture) != 0, result);
     AfterTriggerFireDeferred();  // as the owner, so that a deferred constraint fails the task and not the commit
     error_context_stack = line.previous;
   });
@@ -100,6 +102,7 @@ State record(TaskTable& tasks, const Task& t, const LaneInfo& lane, const Attemp
     store::end_task(tasks, done, lane, o);
     return o.state;
   }
+  if (a.error == nullptr && a.step.action != Step::Action::Run) return record_step(tasks, t, lane, a.step, o);
   if (a.error == nullptr) {
     o.state = State::Succeeded;
     o.row_count = result.row_count;

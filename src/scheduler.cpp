@@ -131,6 +131,7 @@ void handle_events(Timers& timers, TimestampTz now) {
   }
   // Told again and again while the table is full: not before the pace that list_lanes set.
   if ((events & store::kUnlisted) != 0 && (timers.lanes == 0 || timers.lanes > now + kSecond)) timers.lanes = Max(now, timers.lanes_rest);
+  if ((events & store::kSignals) != 0) wake_waiting();
   if ((events & store::kLease) != 0) lapse_leases();
 }
 
@@ -167,6 +168,7 @@ void handle_timers(Timers& timers, TimestampTz now) {
       pg_atomic_write_u32(&database->activity, 1);
       end_expired();
       lapse_leases();
+      wake_waiting();
       if (timers.requests == 0) timers.requests = now;
       if (sweep_look()) timers.second_look = GetCurrentTimestamp() + kSecond;
       const TimestampTz took = GetCurrentTimestamp() - now;

@@ -40,6 +40,8 @@ void end_expired();
 TimestampTz resolve_agenda();
 /// Removes what dependencies leave behind, and notices when there are none.
 void tidy_dependencies();
+/// Wakes waiting tasks that got what they wait for.
+void wake_waiting();
 /// Whether there is any unfinished task.
 bool any_task();
 /// Partitions and retention.

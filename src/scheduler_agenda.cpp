@@ -17,6 +17,13 @@ TimestampTz resolve_agenda() {
   return GetCurrentTimestamp();
 }
 
+void wake_waiting() {
+  in_transaction("waking waiting tasks", [] {
+    static pg::Statement wake{"SELECT dts._wake_waiting()", 0, {}};
+    each_row(wake, nullptr, [](uint64) {});
+  });
+}
+
 void tidy_dependencies() {
   uint64 proof = 0;
   const bool quiet = store::edges_quiet(&proof);

@@ -227,7 +227,7 @@ void end_all(pg::Statement& which, State state, int sqlstate, const char* messag
 
 void end_expired() {
   static pg::Statement expired{
-      "SELECT id FROM dts.task WHERE expires_at <= pg_catalog.clock_timestamp() AND state IN (0, 1) LIMIT $1", 1, {INT4OID}};
+      "SELECT id FROM dts.task WHERE expires_at <= pg_catalog.clock_timestamp() AND state IN (0, 1, 3) LIMIT $1", 1, {INT4OID}};
   static pg::Statement orphaned{
       "SELECT t.id FROM dts.lane l JOIN dts.task t ON t.lane = l.id AND t.state = 0 "
       "WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_authid a WHERE a.oid = l.owner::oid) LIMIT $1",

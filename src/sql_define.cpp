@@ -83,6 +83,10 @@ DTS_FUNCTION(dts_as_owner) {
 
 DTS_FUNCTION(dts_definition_changed) {
   const char* const kind = text_to_cstring(PG_GETARG_TEXT_PP(0));
+  if (strcmp(kind, "signal") == 0) {  // nothing is defined: a waiting task may have got what it waits for
+    store::touch_events(store::kSignals);
+    PG_RETURN_VOID();
+  }
   store::definitions_dirty();
   if (strcmp(kind, "queue") == 0) {
     queue_changed(PG_GETARG_INT32(1));

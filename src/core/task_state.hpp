@@ -46,9 +46,9 @@ constexpr const char* name(State s) {
 /// Failed -> Ready is a redrive. Everything else that has ended stays so.
 constexpr bool may_move(State from, State to) {
   switch (from) {
-    case State::Ready: return to == State::Ready || to == State::Leased || to == State::Waiting || is_end(to);
+    case State::Ready: return to == State::Ready || to == State::Blocked || to == State::Leased || to == State::Waiting || is_end(to);
     case State::Blocked:
-      return to == State::Ready || to == State::Cancelled || to == State::Skipped || to == State::Failed || to == State::Expired;
+      return to == State::Ready || is_end(to);
     case State::Leased: return to == State::Ready || (is_end(to) && to != State::Expired && to != State::Skipped);
     case State::Waiting: return to == State::Ready || is_end(to);
     case State::Failed: return to == State::Ready;
@@ -67,6 +67,7 @@ enum Flag : int32_t {
   // What becomes of it when its dependencies can no longer be satisfied; neither: it is skipped.
   kUnmetFails = 1 << 20,
   kUnmetCancels = 1 << 21,
+  kNode = 1 << 23,     // a node of a workflow that is asked what to do before it runs
   kDepends = 1 << 22,  // was submitted with dependencies: its parents are in dts.task.extra
 };
 

@@ -9,7 +9,7 @@ SELECT d.child AS task, d.parent AS depends_on,
 FROM dts.dependency d
 JOIN dts.task t ON t.id = d.child
 JOIN dts.lane l ON l.id = t.lane
-WHERE t.state = 1 AND dts._caller_sees(l.owner);
+WHERE t.state = 1 AND d.counted = (t.need IS NOT NULL) AND dts._caller_sees(l.owner);
 COMMENT ON VIEW dts.dependencies IS 'What blocked tasks wait for: a row for each task that one still depends on. Dependencies that are satisfied and have nothing more to say are gone.';
 
 CREATE FUNCTION dts.parent_results(task bigint DEFAULT dts.current_task()) RETURNS TABLE (task bigint, state text, result jsonb)
@@ -39,7 +39,7 @@ CREATE FUNCTION dts._stuck_blocked(grace interval) RETURNS TABLE (task bigint, s
     WITH e AS (SELECT t.id, t.submitted_at, t.need, d.parent, d.accept::int AS accept,
                       CASE WHEN d.parent IS NULL OR d.outcome IS NOT NULL OR p.id IS NOT NULL THEN d.outcome
                            ELSE COALESCE(r.outcome, CASE WHEN d.accept::int & 64 <> 0 THEN 10 ELSE 15 END) END AS outcome, r.ended_at
-               FROM dts.task t LEFT JOIN dts.dependency d ON d.child = t.id LEFT JOIN dts.task p ON p.id = d.parent
+               FROM dts.task t LEFT JOIN dts.dependency d ON d.child = t.id AND d.counted = (t.need IS NOT NULL) LEFT JOIN dts.task p ON p.id = d.parent
                LEFT JOIN LATERAL (SELECT x.outcome, x.ended_at FROM dts.run x WHERE d.outcome IS NULL AND p.id IS NULL AND x.task = d.parent AND x.outcome <> 20
                                   ORDER BY x.ended_at DESC LIMIT 1) r ON true
                WHERE t.state = 1),

@@ -76,7 +76,9 @@ class Look {
   bool waits(int64 child) {
     Edge e;
     children_.of(child, true);
-    return children_.next(&e) && e.outcome == kOpen;
+    while (children_.next(&e))
+      if (!e.counted) return e.outcome == kOpen;
+    return false;
   }
 
   Finding find(int64 child, const Standing& s, Depth depth) {
@@ -86,6 +88,7 @@ class Look {
     int64 accepted = 0, refused = 0;
     decided_.of(child);
     while (decided_.next(&e)) {
+      if (!matters(e, s)) continue;
       count(e, &accepted, &refused, &f);
       if (s.need == core::kNeedAll && refused > 0) break;
     }
@@ -99,11 +102,10 @@ class Look {
     }
     // Parents end in about the order of their ids, so the last one tells soonest that something is still open.
     children_.of(child, true);
-    if (!children_.next(&e)) {
-      f.verdict = Verdict::Ready;
-      return f;
-    }
-    return standing(e.parent).found ? f : find_deep(child, s);
+    while (children_.next(&e))
+      if (matters(e, s)) return standing(e.parent).found ? f : find_deep(child, s);
+    f.verdict = Verdict::Ready;
+    return f;
   }
 
   /// Forgets what the edges of a decided child have to say. Open ones go with their own parents.
@@ -129,6 +131,9 @@ class Look {
     while (scan.next(&e)) edges_.remove(e);
   }
 
+  /// A node of a workflow that needed some of its parents, ran, and waits for tasks of its own, has edges of both rules.
+  static bool matters(const Edge& e, const Standing& s) { return e.counted == (s.need != core::kNeedAll); }
+
   static void count(const Edge& e, int64* accepted, int64* refused, Finding* f) {
     if (e.accepted()) {
       ++*accepted;
@@ -146,6 +151,7 @@ class Look {
     Edge e;
     children_.of(child);
     while (children_.next(&e)) {
+      if (!matters(e, s)) continue;
       if (e.outcome == kOpen && !standing(e.parent).found) {
         Oid owner = InvalidOid;
         int outcome = ended_outcome(e.parent, &owner);

@@ -98,6 +98,7 @@ enum Event : uint32 {
   kPartition = 32,    // no partition for history
   kLease = 64,        // an executor died holding a leased task
   kExited = 128,      // an executor left
+  kSignals = 1 << 17,  // waiting tasks may have got what they wait for
   kAgenda = 1 << 16,  // blocked tasks to look at
 };
 

@@ -328,6 +328,23 @@ FROM (VALUES ('dts.cancel(%s)'), ('dts.reschedule(%s)'), ('dts.set_priority(%s, 
              ('9223372036854775807', '42704', 'task 9223372036854775807 does not exist'),
              ('-9223372036854775808', '42704', 'task -9223372036854775808 does not exist')) v(value, wants, says)
 WHERE f.call NOT LIKE 'CALL%' OR v.value = 'NULL';
+INSERT INTO bad (call, wants, says)
+SELECT format(f.call, v.value), v.wants, v.says
+FROM (VALUES ('dts.signal(%s, ''x'')'), ('dts.pause_run(%s)'), ('dts.resume_run(%s)'), ('dts.cancel_run(%s)'), ('dts.retry_run(%s)'), ('dts.set_node(%s, ''a'', ''skipped'')')) f(call),
+     (VALUES ('NULL', '22004', '"run" must not be null'), ('-1', '42704', 'run -1 does not exist'), ('9223372036854775807', '42704', 'run 9223372036854775807 does not exist')) v(value, wants, says);
+INSERT INTO bad (call, wants, says) VALUES
+    ($$dts.approve(NULL, 'a')$$, '42704', 'has no approval'),
+    ($$dts.reject(1, NULL)$$, '42704', 'has no approval'),
+    ($$dts.start(NULL)$$, '22004', 'workflow name must not be null'),
+    ($$dts.start('nope')$$, '42704', 'workflow "nope" does not exist'),
+    ($$dts.create_workflow(NULL, '{"nodes": {"a": {"noop": 1}}}')$$, '22004', 'workflow name must not be null'),
+    ($$dts.create_workflow(repeat('x', 64), '{"nodes": {"a": {"noop": 1}}}')$$, '42622', 'workflow name is too long'),
+    ($$dts.create_workflow('x', '{}')$$, '22023', 'a workflow needs nodes'),
+    ($$dts.create_workflow('x', '[]')$$, '22023', 'a workflow needs nodes'),
+    ($$dts.create_workflow('x', '1')$$, '22023', 'a workflow needs nodes'),
+    ($$dts.create_workflow('x', VARIADIC NULL::jsonb[])$$, '22023', 'a workflow needs nodes'),
+    ($$dts.drop_workflow(NULL)$$, '22004', 'workflow name must not be null'),
+    ($$dts.drop_workflow('nope')$$, '42704', 'workflow "nope" does not exist');
 INSERT INTO bad (call, wants, says) VALUES
     (format('dts.reschedule(%s, ''infinity'')', :waiting), '22023', '"run_at" must be finite'),
     (format('dts.reschedule(%s, ''-infinity'')', :waiting), '22023', '"run_at" must be finite'),

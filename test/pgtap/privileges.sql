@@ -18,7 +18,9 @@ SELECT dts.revoke_all('priv_revoked');
 -- The matrix. u: dts.grant_usage, m: dts.grant_monitor, a: dts.grant_admin gives it. A new function must be entered here.
 CREATE TABLE may (name text, roles text);
 INSERT INTO may VALUES
-    ('submit', 'ua'), ('submit_handler', 'ua'), ('submit_many', 'ua'), ('submit_handler_many', 'ua'), ('after', 'ua'), ('current_task', 'ua'), ('parent_results', 'ua'), ('cancel', 'ua'), ('reschedule', 'ua'), ('set_priority', 'ua'),
+    ('submit', 'ua'), ('submit_handler', 'ua'), ('submit_many', 'ua'), ('submit_handler_many', 'ua'), ('after', 'ua'), ('current_task', 'ua'), ('parent_results', 'ua'), ('node', 'ua'), ('param', 'ua'), ('create_workflow', 'ua'), ('drop_workflow', 'ua'), ('validate_workflow', 'ua'),
+    ('start', 'ua'), ('start_many', 'ua'), ('signal', 'ua'), ('approve', 'ua'), ('reject', 'ua'), ('pause_run', 'ua'), ('resume_run', 'ua'), ('cancel_run', 'ua'), ('retry_run', 'ua'),
+    ('set_node', 'ua'), ('graph', 'ua'), ('timeline', 'ua'), ('cancel', 'ua'), ('reschedule', 'ua'), ('set_priority', 'ua'),
     ('retry', 'ua'), ('redrive', 'ua'), ('redrive_queue', 'ua'), ('wait', 'ua'), ('result', 'ua'), ('explain', 'ua'), ('create_handler', 'ua'), ('alter_handler', 'ua'),
     ('drop_handler', 'ua'), ('state', 'uma'), ('version', 'uma'), ('create_queue', 'a'), ('alter_queue', 'a'), ('drop_queue', 'a'), ('pause', 'a'), ('resume', 'a'),
     ('stuck', 'ma'), ('stats', 'ma'), ('metrics', 'ma'), ('health', 'ma'), ('doctor', 'ma'), ('rescan', 'a'), ('adopt', 'a'), ('grant_usage', ''), ('grant_monitor', ''), ('grant_admin', ''), ('revoke_all', '');
@@ -37,7 +39,7 @@ BEGIN
     BEGIN
         EXECUTE format('SET LOCAL ROLE %I', role);
         EXECUTE format(CASE p.prokind WHEN 'p' THEN 'CALL dts.%I(%s)' ELSE 'SELECT * FROM dts.%I(%s)' END, p.proname,
-                       (SELECT string_agg(format('NULL::%s', t::regtype), ', ' ORDER BY n) FROM unnest(p.proargtypes) WITH ORDINALITY u(t, n)));
+                       (SELECT string_agg(format('%sNULL::%s', CASE WHEN p.provariadic <> 0 AND n = p.pronargs THEN 'VARIADIC ' END, t::regtype), ', ' ORDER BY n) FROM unnest(p.proargtypes) WITH ORDINALITY u(t, n)));
         RAISE EXCEPTION 'undo' USING ERRCODE = '00001';
     EXCEPTION WHEN OTHERS THEN GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT;
     END;
@@ -56,7 +58,7 @@ SELECT is_empty($$SELECT k.role, c.relname FROM pg_class c CROSS JOIN kind k WHE
 SELECT is_empty($$SELECT role FROM kind WHERE has_schema_privilege(role, 'dts', 'CREATE')$$, 'nobody may create in the schema');
 SELECT is_empty($$SELECT k.role, a.attname FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid CROSS JOIN kind k WHERE c.relnamespace = 'dts'::regnamespace AND c.relkind IN ('r', 'p')
     AND a.attnum > 0 AND has_column_privilege(k.role, c.oid, a.attnum, 'SELECT, UPDATE')$$, 'nor rights on columns');
-SELECT set_eq($$SELECT proname::text FROM pg_proc WHERE pronamespace = 'dts'::regnamespace AND prosecdef$$, ARRAY['stuck', 'stats', 'metrics', 'health', 'doctor'], 'security definer functions');
+SELECT set_eq($$SELECT proname::text FROM pg_proc WHERE pronamespace = 'dts'::regnamespace AND prosecdef$$, ARRAY['stuck', 'stats', 'metrics', 'health', 'doctor', 'validate_workflow'], 'security definer functions');
 
 -- Tasks of two roles in each state.
 CREATE SCHEMA a AUTHORIZATION priv_a;

@@ -23,8 +23,8 @@ constexpr State kAll[] = {State::Ready,  State::Blocked, State::Leased,    State
 /// Row: from, column: to, both in the order of kAll; x = legal.
 constexpr const char* kLegal[] = {
     //            R B L W  S F E C S  r
-    /* ready */     "x.xxxxxxx.",
-    /* blocked */   "x....xxxx.",
+    /* ready */     "xxxxxxxxx.",
+    /* blocked */   "x...xxxxx.",
     /* leased */    "x...xx.x..",
     /* waiting */   "x...xxxxx.",
     /* succeeded */ "..........",

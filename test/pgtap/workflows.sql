@@ -1,0 +1,271 @@
+-- Workflows: what is refused, what each kind of node does, failures, retries, signals, approvals, cancel.
+SELECT no_plan();
+CREATE ROLE wf_a LOGIN;
+CREATE ROLE wf_b LOGIN;
+CREATE ROLE wf_boss LOGIN;
+SELECT dts.grant_usage(r) FROM unnest(ARRAY['wf_a', 'wf_b', 'wf_boss']) r;
+CREATE FUNCTION ended(r bigint) RETURNS text LANGUAGE plpgsql AS $$ DECLARE s text; BEGIN
+    FOR i IN 1 .. 3000 LOOP
+        SELECT state INTO s FROM dts.workflow_runs WHERE id = r;
+        IF s NOT IN ('running', 'cancelling', 'paused') AND NOT EXISTS (SELECT FROM dts.workflow_nodes n WHERE n.run = r AND n.state IN ('blocked', 'ready', 'scheduled', 'running', 'waiting')) THEN RETURN s; END IF;
+        PERFORM pg_sleep(0.01);
+    END LOOP;
+    RETURN format('still %s: %s', s, (SELECT string_agg(n.node || ' ' || n.state || COALESCE(' ' || n.error, ''), ', ') FROM dts.workflow_nodes n WHERE n.run = r AND n.item IS NULL));
+END $$;
+CREATE FUNCTION reaches(r bigint, n text, s text) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
+    FOR i IN 1 .. 3000 LOOP
+        IF EXISTS (SELECT FROM dts.workflow_nodes x WHERE x.run = r AND x.node = n AND x.item IS NULL AND x.state = s) THEN RETURN true; END IF;
+        PERFORM pg_sleep(0.01);
+    END LOOP;
+    RETURN false;
+END $$;
+CREATE FUNCTION states(r bigint) RETURNS text LANGUAGE sql AS $$ SELECT string_agg(node || ' ' || state, ', ' ORDER BY node) FROM dts.workflow_nodes WHERE run = r AND item IS NULL $$;
+CREATE FUNCTION out_of(r bigint, n text) RETURNS jsonb LANGUAGE sql AS $$ SELECT output FROM dts.workflow_nodes WHERE run = r AND node = n AND item IS NULL $$;
+CREATE TABLE did (n int GENERATED ALWAYS AS IDENTITY, what text);
+CREATE FUNCTION does(what text) RETURNS int LANGUAGE sql AS 'INSERT INTO did (what) VALUES (what) RETURNING n';
+CREATE TABLE switchboard (name text PRIMARY KEY, up boolean);
+CREATE FUNCTION unless_down(name text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN
+    IF EXISTS (SELECT FROM switchboard s WHERE s.name = unless_down.name AND NOT s.up) THEN RAISE EXCEPTION '% is down', name; END IF; PERFORM does(name); RETURN name; END $$;
+
+-- ---- definitions: all findings at once, with pointers
+CREATE FUNCTION findings(d text) RETURNS text LANGUAGE sql AS $$ SELECT COALESCE(string_agg(pointer || ': ' || message, E'\n' ORDER BY pointer, message), 'none') FROM dts.validate_workflow(d::jsonb) $$;
+CREATE TABLE bad (d text, says text);
+INSERT INTO bad VALUES
+    ('[]', '/nodes: a workflow needs nodes'), ('{"nodes": {}}', '/nodes: a workflow needs nodes'), ('null', '/nodes: a workflow needs nodes'),
+    ('{"nodes": {"a": 1}}', '/nodes/a: a node must be a JSON object'),
+    ('{"nodes": {"a": {}}}', '/nodes/a: the node does nothing'),
+    ('{"nodes": {"a": {"sql": "SELECT 1", "noop": 1}}}', '/nodes/a: the node does several things: sql, noop'),
+    ('{"nodes": {"a b": {"sql": "SELECT 1"}}}', '/nodes/a b: invalid node name "a b"'),
+    ('{"nodes": {"a": {"sql": "SELECT 1", "timout": 5}}}', '/nodes/a/timout: unknown key "timout"'),
+    ('{"nodes": {"a": {"sql": "SELECT 1"}}, "node": 1}', '/node: unknown key "node"'),
+    ('{"nodes": {"a": {"sql": "SELEC 1"}}}', '/nodes/a/sql: syntax error at or near "SELEC"'),
+    ('{"nodes": {"a": {"sql": 1}}}', '/nodes/a/sql: "sql" must be a string'),
+    ('{"nodes": {"a": {"sql": "COMMIT"}}}', '/nodes/a/sql: argument "sql" must not control transactions'),
+    ('{"nodes": {"a": {"sql": "SELECT ''x ${params.p}''"}}, "params": {"p": {"type": "string"}}}', '/nodes/a/sql: reference ${params.p} inside a literal or quoted name'),
+    ('{"nodes": {"a": {"sql": "SELECT $tag$ ${params.p} $tag$"}}, "params": {"p": {"type": "string"}}}', '/nodes/a/sql: reference ${params.p} inside a literal or quoted name'),
+    ('{"nodes": {"a": {"sql": "SELECT ${params.q}"}}, "params": {"p": {"type": "string"}}}', '/nodes/a: unknown parameter in ${params.q}'),
+    ('{"nodes": {"a": {"sql": "SELECT ${nodes.b.output}"}, "b": {"sql": "SELECT 1"}}}', '/nodes/a: node "a" reads "b", which need not have ended before it'),
+    ('{"nodes": {"a": {"sql": "SELECT 1", "when": "$.nodes.b.output.x == 1"}, "b": {"sql": "SELECT 1"}}}', '/nodes/a: node "a" reads "b", which need not have ended before it'),
+    ('{"nodes": {"a": {"sql": "SELECT ${nodes.c.output}"}}}', '/nodes/a: unknown node in ${nodes.c.output}'),
+    ('{"nodes": {"a": {"sql": "SELECT 1"}, "b": {"needs": ["a"], "sql": "SELECT ${nodes.a.result}"}}}', '/nodes/b: unknown part of a node in ${nodes.a.result}'),
+    ('{"nodes": {"a": {"sql": "SELECT ${item}"}}}', '/nodes/a: ${item} outside of a map'),
+    ('{"nodes": {"a": {"sql": "SELECT ${secret.x}"}}}', '/nodes/a: unknown reference ${secret.x}'),
+    ('{"nodes": {"a": {"sql": "SELECT 1", "needs": ["b"]}}}', '/nodes/a/needs/0: unknown node "b"'),
+    ('{"nodes": {"a": {"sql": "SELECT 1"}, "b": {"sql": "SELECT 1", "needs": ["a:done"]}}}', '/nodes/b/needs/0: unknown outcome "done"'),
+    ('{"nodes": {"a": {"sql": "SELECT 1", "needs": 7}}}', '/nodes/a/needs: "needs" must be an array of nodes'),
+    ('{"nodes": {"a": {"sql": "SELECT 1", "needs": ["c"]}, "b": {"sql": "SELECT 1", "needs": ["a"]}, "c": {"sql": "SELECT 1", "needs": ["b"]}}}', '/nodes: the nodes form a cycle: % -> % -> % -> %'),
+    ('{"nodes": {"a": {"sql": "SELECT 1", "needs": ["a"]}}}', '/nodes: the nodes form a cycle: a -> a'),
+    ('{"nodes": {"a": {"sql": "SELECT 1", "when": "$.x =="}}}', '/nodes/a/when: syntax error%'),
+    ('{"nodes": {"a": {"sql": "SELECT 1", "when": 7}}}', '/nodes/a/when: a condition is a text%'),
+    ('{"nodes": {"a": {"switch": {"x": "1 == 1"}}}}', '/nodes/a/switch/x: the condition looks at nothing%'),
+    ('{"nodes": {"a": {"switch": {"x": true}}, "b": {"needs": ["a.y"], "sql": "SELECT 1"}}}', '/nodes/b/needs: unreachable: "a" has no case "y"'),
+    ('{"nodes": {"a": {"sql": "SELECT 1", "join": "some"}}}', '/nodes/a/join: invalid join rule'),
+    ('{"nodes": {"a": {"sql": "SELECT 1", "on_unsatisfied": "wait"}}}', '/nodes/a/on_unsatisfied: invalid value%'),
+    ('{"nodes": {"a": {"sql": "SELECT 1", "map": [1]}}}', '/nodes/a/map: "map" must have "items"'),
+    ('{"nodes": {"a": {"sql": "SELECT 1", "map": {"items": "${params.p}"}}}, "params": {"p": {"type": "integer"}}}', '/nodes/a/map/items: the items of a map cannot be a integer'),
+    ('{"nodes": {"a": {"sql": "SELECT 1", "repeat": {"limit": 3}}}}', '/nodes/a/repeat: "repeat" must have "until" or "while"'),
+    ('{"nodes": {"a": {"sleep": "1 s", "map": {"items": [1]}}}}', '/nodes/a: a node of kind sleep cannot be repeated or mapped'),
+    ('{"nodes": {"a": {"sql": "SELECT 1"}}, "on": {"error": {"sql": "SELECT 1"}}}', '/on/error: unknown handler "error"'),
+    ('{"nodes": {"a": {"sql": "SELECT 1"}}, "params": {"p": {"type": "text"}}}', '/params/p: parameter "p" has no known type'),
+    ('{"nodes": {"a": {"sql": "SELECT 1"}}, "params": {"p": {"type": "integer", "default": "x"}}}', '/params/p/default: it must be of type integer, and is of type string'),
+    ('{"nodes": {"a": {"sql": "SELECT 1; SELECT ''${x}"}}}', '/nodes/a/sql: %');
+SELECT ok(findings(d) LIKE says || '%' OR findings(d) LIKE '%' || E'\n' || says || '%', format('%s: %s', says, findings(d))) FROM bad;
+SELECT is(findings('{"nodes": {"b": {"needs": ["x"], "sqll": "y"}, "c": {"sql": "oops"}}}'), E'/nodes/b: the node does nothing\n/nodes/b/needs/0: unknown node "x"\n/nodes/b/sqll: unknown key "sqll"\n/nodes/c/sql: syntax error at or near "oops"', 'all at once');
+SELECT throws_ok($$SELECT dts.create_workflow('x', '{"nodes": {"a": {}}}')$$, '22023', 'the definition of workflow "x" is not valid: the node does nothing', 'nothing bad is created');
+SELECT throws_ok($$SELECT dts.create_workflow('x', NULL::jsonb)$$, '22004', NULL, 'no definition');
+SELECT throws_ok($$SELECT dts.create_workflow('', '{"nodes": {"a": {"noop": 1}}}')$$, '22023', NULL, 'no name');
+SELECT throws_ok($$SELECT dts.create_workflow('x', '{"nodes": {"a": {"handler": "nope"}}}')$$, '42704', NULL, 'an unknown handler');
+SELECT throws_ok($$SELECT dts.start('nope')$$, '42704', NULL, 'an unknown workflow');
+SELECT throws_ok($$SELECT dts.start(NULL)$$, '22004', NULL, 'no workflow');
+
+-- ---- values are bound, typed, and come from where they are said to
+SELECT dts.create_workflow('values', dts.param('n', 'integer'), dts.param('t', 'string', '"it''s; DROP"'), dts.param('o', 'object', '{"k": [1, 2]}'),
+    dts.node('a', 'SELECT ${params.n}::int + 1 AS n, ${params.t} AS t, /* ${params.n} */ ''$'' AS d, ${params.o} -> ''k'' AS k'),
+    dts.node('b', 'SELECT $1::int AS n, $2::text AS t, $3::jsonb AS all', needs => '{a}', args => '["${nodes.a.output.n}", "<${nodes.a.output.t}> ${params.n} ${nodes.a.output.nope?} ${run.nope:-no}", "${nodes.a.rows}"]'),
+    dts.node('c', 'SELECT ${nodes.b.output.n}::int * ${nodes.b.output.n}::int AS n', needs => '{b}')) AS version \gset
+SELECT is(:version, 1, 'version 1');
+SELECT throws_ok($$SELECT dts.start('values')$$, '22023', 'parameter "n" is missing', 'a parameter is missing');
+SELECT throws_ok($$SELECT dts.start('values', '{"n": "x"}')$$, '22023', 'invalid value for parameter "n"', 'of the wrong type');
+SELECT throws_ok($$SELECT dts.start('values', '{"n": 1.5}')$$, '22023', NULL, 'no integer');
+SELECT throws_ok($$SELECT dts.start('values', '{"n": 1, "m": 1}')$$, '22023', 'unknown parameter "m"', 'unknown');
+SELECT throws_ok($$SELECT dts.start('values', '[]')$$, '22023', NULL, 'no object');
+SELECT dts.start('values', '{"n": 6}') AS r \gset
+SELECT is(ended(:r), 'succeeded', 'values');
+SELECT is(out_of(:r, 'a'), '[{"n": 7, "t": "it''s; DROP", "d": "$", "k": [1, 2]}]', 'parameters');
+SELECT is(out_of(:r, 'b') #>> '{0,t}', '<it''s; DROP> 6  no', 'inside a text; missing ones');
+SELECT is(out_of(:r, 'c'), '[{"n": 49}]', 'an output used twice');
+SELECT is(dts.create_workflow('values', (SELECT definition FROM dts.workflows WHERE name = 'values')), 1, 'the same definition is the same version');
+
+-- ---- idempotent, transactional, versioned
+SELECT dts.create_workflow('v', dts.node('a', 'SELECT pg_sleep(0.2)'), dts.node('b', 'SELECT 1 AS v', needs => '{a}')) AS v1 \gset
+SELECT dts.start('v', key => 'order 1') AS r \gset
+SELECT is(dts.start('v', key => 'order 1'), :r::bigint, 'the same key is the same run');
+SELECT is(dts.create_workflow('v', dts.node('a', 'SELECT pg_sleep(0.2)'), dts.node('b', 'SELECT 2 AS v', needs => '{a}')), 2, 'version 2');
+SELECT dts.start('v') AS r2 \gset
+SELECT is(ended(:r) || ended(:r2), 'succeededsucceeded', 'both end');
+SELECT is(out_of(:r, 'b') || out_of(:r2, 'b'), '[{"v": 1}, {"v": 2}]', 'each with its version');
+BEGIN;
+SELECT dts.start('v') AS gone \gset
+ROLLBACK;
+SELECT is_empty(format('SELECT FROM dts.workflow_runs WHERE id = %s', :gone), 'a rollback takes a start back');
+
+-- ---- conditions, switch, join
+SELECT dts.create_workflow('ways', '{"params": {"n": {"type": "integer"}}, "nodes": {
+    "s": {"switch": {"big": "$.params.n > 10", "else": true}},
+    "big": {"needs": ["s.big"], "sql": "SELECT ''big'' AS way"}, "small": {"needs": ["s.else"], "sql": "SELECT ''small'' AS way"},
+    "join": {"needs": ["big?", "small?"], "sql": "SELECT ${nodes.big.state} AS big, ${nodes.small.output.way?} AS small"},
+    "never": {"needs": ["join"], "when": "$.nodes.join.output.big == \"nothing\"", "sql": "SELECT 1/0"},
+    "after": {"needs": ["never"], "sql": "SELECT 1/0"}, "first": {"needs": ["big", "small"], "join": "any", "noop": {"way": "${params.n}"}}}, "output": {"big": "${nodes.join.output.big}"}}') \gset
+SELECT dts.start('ways', '{"n": 11}') AS r \gset
+SELECT is(ended(:r), 'succeeded', 'skipped branches do not fail a run');
+SELECT is(states(:r), 'after skipped, big succeeded, first succeeded, join succeeded, never skipped, s succeeded, small skipped', 'one way');
+SELECT is((SELECT output FROM dts.workflow_runs WHERE id = :r), '{"big": "succeeded"}', 'output of the run');
+SELECT dts.start('ways', '{"n": 1}') AS r \gset
+SELECT is(ended(:r), 'succeeded', 'the other way');
+SELECT is(states(:r), 'after skipped, big skipped, first succeeded, join succeeded, never skipped, s succeeded, small succeeded', 'is the other one');
+
+-- ---- maps and loops
+SELECT dts.create_workflow('maps', '{"nodes": {
+    "list": {"sql": "SELECT jsonb_agg(i) AS ids, ''{\"x\": 1, \"y\": 2}''::jsonb AS o, ''[]''::jsonb AS none FROM generate_series(1, 7) i"},
+    "m": {"needs": ["list"], "map": {"items": "${nodes.list.output.ids}", "max_parallel": 2}, "sql": "SELECT ${item}::int * 2 AS v, ${index}::int AS i"},
+    "o": {"needs": ["list"], "map": {"items": "${nodes.list.output.o}"}, "sql": "SELECT ${item.key}::text AS k, ${item.value}::jsonb AS v"},
+    "empty": {"needs": ["list"], "map": {"items": "${nodes.list.output.none}"}, "sql": "SELECT ${item}"},
+    "nothing": {"needs": ["list"], "map": {"items": [], "on_empty": "skip"}, "sql": "SELECT ${item}"},
+    "tolerant": {"map": {"items": [1, 0, 2], "tolerate": 1}, "sql": "SELECT 10 / ${item}::int AS q", "max_attempts": 1},
+    "loop": {"repeat": {"until": "$.output.n >= 3", "interval": "0.01 s"}, "sql": "INSERT INTO did (what) VALUES (''turn'') RETURNING (SELECT count(*) FROM did WHERE what = ''turn'') + 1 AS n"},
+    "sum": {"needs": ["m"], "sql": "SELECT sum((e ->> ''v'')::int) AS s FROM jsonb_array_elements(${nodes.m.output}) e"}}}') \gset
+SELECT dts.start('maps') AS r \gset
+SELECT is(ended(:r), 'succeeded', 'maps');
+SELECT is(states(:r), 'empty succeeded, list succeeded, loop succeeded, m succeeded, nothing skipped, o succeeded, sum succeeded, tolerant succeeded', 'their states');
+SELECT is(out_of(:r, 'sum'), '[{"s": 56}]', 'outputs of items, in order');
+SELECT is(jsonb_path_query_array(out_of(:r, 'm'), '$[*].i'), '[0, 1, 2, 3, 4, 5, 6]', 'index');
+SELECT is(out_of(:r, 'o'), '[{"k": "x", "v": 1}, {"k": "y", "v": 2}]', 'an object');
+SELECT is(out_of(:r, 'empty'), '[]', 'an empty map');
+SELECT is(out_of(:r, 'tolerant'), '[{"q": 10}, null, {"q": 5}]', 'tolerated failures');
+
+-- ---- failure: continue_on, handlers, compensation, retry
+INSERT INTO switchboard VALUES ('payment', false);
+TRUNCATE did;
+SELECT dts.create_workflow('order', '{"nodes": {
+    "reserve": {"sql": "SELECT unless_down(''reserve'')", "compensate": {"sql": "SELECT does(''release'')"}},
+    "optional": {"sql": "SELECT 1/0", "max_attempts": 1, "continue_on": {"failure": true}},
+    "pack": {"needs": ["reserve", "optional"], "sql": "SELECT unless_down(''pack'')", "compensate": {"sql": "SELECT does(''unpack '' || ${nodes.reserve.output.unless_down})"}},
+    "pay": {"needs": ["pack"], "sql": "SELECT unless_down(''payment'')", "max_attempts": 1, "compensate": {"sql": "SELECT does(''refund'')"}},
+    "ship": {"needs": ["pay"], "sql": "SELECT unless_down(''ship'')"}, "alarm": {"needs": ["pay:failed"], "sql": "SELECT does(''alarm'')"}},
+    "on": {"failure": {"sql": "SELECT does(''failed '' || ${run.state})"}, "success": {"sql": "SELECT does(''success'')"}, "exit": {"sql": "SELECT does(''exit'')"}}}') \gset
+SELECT dts.start('order') AS r \gset
+SELECT is(ended(:r), 'failed', 'a failed node fails its run');
+SELECT is((SELECT string_agg(what, ', ' ORDER BY n) FROM did), 'reserve, pack, alarm, unpack reserve, release, failed failed, exit', 'handlers and compensation, last first');
+UPDATE switchboard SET up = true;
+TRUNCATE did;
+SELECT ok(dts.retry_run(:r) > 0, 'retry');
+SELECT is(ended(:r), 'succeeded', 'then it succeeds');
+SELECT is((SELECT attempt FROM dts.workflow_runs WHERE id = :r), 2, 'in its second attempt');
+SELECT is((SELECT string_agg(what, ', ' ORDER BY n) FROM did WHERE what <> 'pack'), 'payment, ship, success, exit', 'what had succeeded stays');
+SELECT throws_ok(format('SELECT dts.retry_run(%s, %L)', :r, '{nope}'), '42704', NULL, 'no such node');
+SELECT dts.create_workflow('items', '{"params": {"bad": {"type": "integer", "default": 3}}, "nodes": {"m": {"map": {"items": [1, 2, 3, 4]}, "sql": "SELECT does(''item '' || ${item}), 1 / (${item}::int - ${params.bad}::int)", "max_attempts": 1}, "z": {"needs": ["m"], "sql": "SELECT 1"}}}') \gset
+TRUNCATE did;
+SELECT dts.start('items') AS r \gset
+SELECT is(ended(:r), 'failed', 'a failed item fails its map');
+SELECT is((SELECT error FROM dts.workflow_nodes WHERE run = :r AND node = 'm' AND item IS NULL), '1 of 4 items did not succeed', 'and says so');
+SELECT is(dts.retry_run(:r, params => '{"bad": 9}'), 2::bigint, 'retry with a changed parameter');
+SELECT is(ended(:r), 'succeeded', 'it succeeds');
+SELECT is((SELECT string_agg(what, ', ' ORDER BY what) FROM did), 'item 1, item 2, item 3, item 4', 'only the failed item ran again');
+
+-- ---- sub-workflows
+SELECT dts.create_workflow('child', '{"params": {"n": {"type": "integer"}}, "nodes": {"a": {"sql": "SELECT unless_down(''child'')", "max_attempts": 1}, "b": {"needs": ["a"], "sql": "SELECT ${params.n}::int + 1 AS n"}}, "output": "${nodes.b.output.n}"}') \gset
+SELECT dts.create_workflow('parent', '{"nodes": {"one": {"workflow": "child", "params": {"n": 1}}, "many": {"needs": ["one"], "map": {"items": [5, 6]}, "workflow": "child", "params": {"n": "${item}"}}, "sum": {"needs": ["many"], "sql": "SELECT ${nodes.one.output} AS one, ${nodes.many.output} AS many"}}}') \gset
+SELECT dts.start('parent') AS r \gset
+SELECT is(ended(:r), 'succeeded', 'sub-workflows');
+SELECT is(out_of(:r, 'sum'), '[{"one": 2, "many": [6, 7]}]', 'their outputs');
+INSERT INTO switchboard VALUES ('child', false);
+SELECT dts.start('parent') AS r \gset
+SELECT is(ended(:r), 'failed', 'a failed child fails its node');
+UPDATE switchboard SET up = true;
+SELECT dts.retry_run(:r);
+SELECT is(ended(:r), 'succeeded', 'retry goes on in the same child');
+SELECT is((SELECT count(*) FROM dts.workflow_runs WHERE parent_run = :r AND attempt = 2), 1::bigint, 'which is in its second attempt');
+SELECT dts.create_workflow('deep', '{"nodes": {"a": {"workflow": "deep", "max_attempts": 1}}}') \gset
+SELECT dts.start('deep') AS r \gset
+SELECT is(ended(:r), 'failed', 'a workflow that calls itself ends');
+
+-- ---- signals, approvals
+SELECT dts.create_workflow('sig', '{"nodes": {"s": {"signal": "paid"}, "t": {"needs": ["s"], "signal": {"name": "early"}}, "a": {"needs": ["t"], "approval": {"prompt": "ship?", "roles": ["wf_boss", "wf_b"], "quorum": 2}}, "z": {"needs": ["a"], "sql": "SELECT ${nodes.s.output.amount}::int AS amount"}}}') \gset
+SELECT dts.start('sig') AS r \gset
+SELECT dts.signal(:r, 'early', '{"was": "early"}');
+SELECT ok(reaches(:r, 's', 'waiting'), 'it waits');
+SELECT matches(dts.explain((SELECT task FROM dts.workflow_nodes WHERE run = :r AND node = 's')), 'waiting', 'and says so');
+SELECT dts.signal(:r, 'paid', '{"amount": 7}');
+SELECT ok(reaches(:r, 't', 'succeeded'), 'an early signal is kept');
+SELECT ok(reaches(:r, 'a', 'waiting'), 'it waits for approval');
+SET ROLE wf_a;
+SELECT throws_ok(format('SELECT dts.approve(%s, %L)', :r, 'a'), '42704', NULL, 'not for everybody');
+SELECT throws_ok(format('SELECT dts.signal(%s, %L)', :r, 'paid'), '42704', NULL, 'nor signals');
+SELECT is_empty('SELECT * FROM dts.workflow_runs', 'nor to be seen');
+SELECT is_empty('SELECT * FROM dts.workflows', 'nor workflows');
+SET ROLE wf_boss;
+SELECT dts.approve(:r, 'a', 'fine');
+SELECT dts.approve(:r, 'a', 'once more');
+RESET ROLE;
+SELECT pg_sleep(0.3);
+SELECT is((SELECT state FROM dts.workflow_nodes WHERE run = :r AND node = 'a'), 'waiting', 'one is not two');
+SET ROLE wf_b;
+SELECT dts.approve(:r, 'a');
+RESET ROLE;
+SELECT is(ended(:r), 'succeeded', 'approved by two');
+SELECT is(out_of(:r, 'z'), '[{"amount": 7}]', 'the payload of a signal');
+SELECT throws_ok(format('SELECT dts.signal(%s, %L)', :r, 'paid'), '55000', NULL, 'too late');
+SELECT dts.start('sig') AS r \gset
+SELECT dts.signal(:r, 'early'), dts.signal(:r, 'paid', '{"amount": 1}');
+SET ROLE wf_b;
+SELECT dts.reject(:r, 'a', 'no');
+RESET ROLE;
+SELECT is(ended(:r), 'failed', 'rejected, before it was asked');
+SELECT is((SELECT error FROM dts.workflow_nodes WHERE run = :r AND node = 'a'), 'rejected by wf_b: no', 'by whom');
+
+-- ---- cancel, pause, by hand, time
+SELECT dts.create_workflow('long', '{"nodes": {"a": {"sql": "SELECT does(''a'')", "compensate": {"sql": "SELECT does(''undo a'')"}}, "b": {"needs": ["a"], "sql": "SELECT pg_sleep(60)"}, "c": {"needs": ["b"], "sql": "SELECT does(''c'')"}, "w": {"signal": "never"}, "sub": {"workflow": "sig"}},
+    "on": {"cancel": {"sql": "SELECT does(''cancelled'')"}}}') \gset
+TRUNCATE did;
+SELECT dts.start('long') AS r \gset
+SELECT ok(reaches(:r, 'w', 'waiting') AND reaches(:r, 'a', 'succeeded') AND reaches(:r, 'sub', 'blocked'), 'it is under way');
+SELECT is(dts.cancel_run(:r), 'cancelling', 'cancel');
+SELECT is(ended(:r), 'cancelled', 'cancelled');
+SELECT is((SELECT string_agg(what, ', ' ORDER BY n) FROM did), 'a, undo a, cancelled', 'with compensation and handler');
+SELECT is((SELECT state FROM dts.workflow_runs WHERE parent_run = :r), 'cancelled', 'and the run that it had started');
+SELECT is(dts.cancel_run(:r), 'cancelled', 'again');
+SELECT dts.create_workflow('p', '{"nodes": {"a": {"sleep": "0.3 s"}, "b": {"needs": ["a"], "when": true, "sql": "SELECT 1"}, "c": {"needs": ["b"], "until": "2020-01-01"}, "d": {"needs": ["c"], "sql": "SELECT pg_sleep(60)"}, "e": {"needs": ["d"], "sql": "SELECT ${nodes.d.output.x} AS x"}}}') \gset
+SELECT dts.start('p') AS r \gset
+SELECT dts.pause_run(:r);
+SELECT ok(reaches(:r, 'a', 'waiting') OR reaches(:r, 'b', 'waiting'), 'paused');
+SELECT is((SELECT state FROM dts.workflow_runs WHERE id = :r), 'paused', 'as its state says');
+SELECT dts.resume_run(:r);
+SELECT ok(reaches(:r, 'c', 'succeeded'), 'resumed; a time in the past');
+SELECT throws_ok(format('SELECT dts.set_node(%s, %L, %L)', :r, 'e', 'done'), '22023', NULL, 'no such state');
+SELECT throws_ok(format('SELECT dts.set_node(%s, %L, %L)', :r, 'x', 'skipped'), '42704', NULL, 'no such node');
+SELECT ok(dts.set_node(:r, 'e', 'succeeded', '{"x": 9}'), 'a node set by hand');
+SELECT is(out_of(:r, 'e'), '[{"x": 9}]', 'with its output');
+SELECT dts.cancel_run(:r);
+SELECT is(ended(:r), 'cancelled', 'the rest');
+SELECT is(states(:r), 'a succeeded, b succeeded, c succeeded, d cancelled, e succeeded', 'states');
+SELECT ok((SELECT count(*) FROM dts.audit WHERE action IN ('set_node', 'pause_run', 'resume_run', 'cancel_run') AND object = 'run ' || :r) = 4, 'all of that is in the audit log');
+
+-- ---- looking
+SELECT matches(dts.graph(:r), 'flowchart TD\n.*a\["a<br/>succeeded"\]:::succeeded.*a --> b', 'graph');
+SELECT ok((SELECT count(*) FROM dts.timeline(:r)) >= 4, 'timeline');
+SELECT throws_ok($$SELECT dts.drop_workflow('nope')$$, '42704', NULL, 'no such workflow');
+SELECT lives_ok($$SELECT dts.drop_workflow('p')$$, 'dropped');
+SELECT is(dts.create_workflow('p', dts.node('a', 'SELECT 1')), 1, 'the name is free again');
+
+-- ---- other roles
+SET ROLE wf_a;
+SELECT throws_ok($$SELECT dts.start('v')$$, '42704', NULL, 'a workflow of somebody else');
+SELECT throws_ok($$SELECT dts.create_workflow('v', dts.node('a', 'SELECT 1'))$$, '42501', NULL, 'nor can it be replaced');
+SELECT is(dts.create_workflow('mine', dts.node('who', 'SELECT current_user AS u', map => '{"items": [1]}')), 1, 'one of its own');
+SELECT dts.start('mine') AS r \gset
+RESET ROLE;
+SELECT is(ended(:r), 'succeeded', 'it runs');
+SELECT is(out_of(:r, 'who'), '[{"u": "wf_a"}]', 'as its owner, also items');
+SELECT is_empty($$SELECT * FROM dts.stuck()$$, 'nothing is stuck');
+SELECT is((SELECT count(*) FROM dts.runs WHERE error_fields ->> 'sqlstate' LIKE 'XX%'), 0::bigint, 'no internal error');
+SELECT * FROM finish();
