@@ -127,7 +127,7 @@ BEGIN
         END IF;
     END IF;
     refs := ARRAY(SELECT dts._references((task - 'sql') || jsonb_build_object('map', def -> 'map')));
-    needs := (SELECT jsonb_agg(jsonb_build_object('node', n.node, 'on', n.outcomes, 'branch', n.branch)) FROM jsonb_array_elements(
+    needs := (SELECT jsonb_agg(jsonb_build_object('node', n.node || COALESCE('.' || n.branch, ''), 'on', n.outcomes)) FROM jsonb_array_elements(
                 CASE jsonb_typeof(def -> 'needs') WHEN 'array' THEN def -> 'needs' WHEN 'string' THEN jsonb_build_array(def -> 'needs') ELSE '[]' END) x, dts._need(x) n);
     -- Without anything to find out when it is its turn it is a plain task. Kinds that others run, and loops, are tasks of a task.
     inline := kind IN ('sql', 'handler') AND COALESCE(def -> 'transactional', 'true') <> 'false' AND NOT def ?| '{map,repeat}';
@@ -136,8 +136,7 @@ BEGIN
         'needs', needs,
         'reads', (SELECT jsonb_agg(DISTINCT r) FROM (SELECT (string_to_array(split_part(split_part(x, ':-', 1), '?', 1), '.'))[2] FROM unnest(refs) x WHERE x ~ '^nodes\.'
                     UNION SELECT dts._condition_nodes(c) FROM dts._conditions(def) c) q(r)),
-        'inline', inline, 'plain', inline AND NOT def ? 'when' AND NOT jsonb_path_exists(COALESCE(needs, '[]'), '$[*].branch ? (@ != null)')
-                  AND NOT EXISTS (SELECT FROM unnest(refs) x WHERE x !~ '^params\.')));
+        'inline', inline, 'plain', inline AND NOT def ? 'when' AND NOT EXISTS (SELECT FROM unnest(refs) x WHERE x !~ '^params\.')));
 END $$;
 COMMENT ON FUNCTION dts._plan_node(jsonb, jsonb) IS 'A node, compiled.';
 
@@ -155,6 +154,12 @@ COMMENT ON FUNCTION dts._params_schema(jsonb) IS 'Parameters by name, from the s
 CREATE FUNCTION dts._plan(definition jsonb) RETURNS jsonb
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT jsonb_strip_nulls(jsonb_build_object('params', dts._params_schema(definition -> 'params'), 'required', definition #> '{params,required}', 'output', definition -> 'output', 'deadline', definition -> 'deadline',
-        'nodes', (SELECT jsonb_object_agg(n.key, dts._plan_node(n.value, dts._params_schema(definition -> 'params'))) FROM jsonb_each(definition -> 'nodes') n),
+        'nodes', (SELECT jsonb_object_agg(n.key, dts._plan_node(n.value, dts._params_schema(definition -> 'params'))) FROM jsonb_each(definition -> 'nodes') n)
+            -- A case of a switch that somebody needs is a node of its own, which succeeds if it was taken: so it joins like any other.
+            || COALESCE((SELECT jsonb_object_agg(b.node || '.' || b.branch, dts._plan_node(jsonb_build_object('noop', true, 'needs', jsonb_build_array(b.node),
+                            'when', format('$.nodes.%s.output == %s', to_jsonb(b.node), to_jsonb(b.branch))), '{}'))
+                         FROM (SELECT DISTINCT m.node, m.branch FROM jsonb_each(definition -> 'nodes') x,
+                               jsonb_array_elements(CASE jsonb_typeof(x.value -> 'needs') WHEN 'array' THEN x.value -> 'needs' WHEN 'string' THEN jsonb_build_array(x.value -> 'needs') ELSE '[]' END) y, dts._need(y) m
+                               WHERE m.branch IS NOT NULL) b), '{}'),
         'on', (SELECT jsonb_object_agg(n.key, dts._plan_node(n.value, dts._params_schema(definition -> 'params'))) FROM jsonb_each(definition -> 'on') n))) $$;
 COMMENT ON FUNCTION dts._plan(jsonb) IS 'The plan of a definition that was found good.';

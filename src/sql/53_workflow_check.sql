@@ -201,7 +201,9 @@ BEGIN
         RETURN QUERY SELECT '/nodes/' || n.node, format('node "%s" reads "%s", which need not have ended before it', n.node, n.read), format('Add "%s" to its needs.', n.read);
     END LOOP;
     FOR n IN SELECT x.key, m.node, m.branch FROM jsonb_each(definition -> 'nodes') x, jsonb_array_elements(CASE jsonb_typeof(x.value -> 'needs') WHEN 'array' THEN x.value -> 'needs' WHEN 'string' THEN jsonb_build_array(x.value -> 'needs') ELSE '[]' END) y, dts._need(y) m WHERE m.branch IS NOT NULL LOOP
-        IF NOT COALESCE(definition -> 'nodes' -> n.node -> 'switch' ? n.branch, false) THEN
+        IF octet_length(n.node) + octet_length(n.branch) > 62 THEN
+            RETURN QUERY SELECT format('/nodes/%s/needs', n.key), format('"%s.%s" is too long', n.node, n.branch), 'The names of a switch and of a case have at most 62 bytes together.';
+        ELSIF NOT COALESCE(definition -> 'nodes' -> n.node -> 'switch' ? n.branch, false) THEN
             RETURN QUERY SELECT format('/nodes/%s/needs', n.key), format('unreachable: "%s" has no case "%s"', n.node, n.branch),
                 dts._similar(n.branch, ARRAY(SELECT jsonb_object_keys(CASE jsonb_typeof(definition -> 'nodes' -> n.node -> 'switch') WHEN 'object' THEN definition -> 'nodes' -> n.node -> 'switch' ELSE '{}' END)));
         END IF;
@@ -218,5 +220,5 @@ CREATE FUNCTION dts._type_clash(schema jsonb, value jsonb) RETURNS text
 COMMENT ON FUNCTION dts._type_clash(jsonb, jsonb) IS 'Why a value does not fit a schema, or NULL.';
 
 CREATE FUNCTION dts.validate_workflow(definition jsonb) RETURNS TABLE (pointer text, message text, hint text)
-    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$ SELECT * FROM dts._findings(dts._normal_definition(definition)) $$;
+    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS $$ SELECT * FROM dts._findings(dts._normal_definition(definition)) $$;
 COMMENT ON FUNCTION dts.validate_workflow(jsonb) IS 'All that is wrong with the definition of a workflow, each with a JSON pointer to the place and a hint; no row if it is good.';

@@ -16,7 +16,7 @@ CREATE FUNCTION dts.param(name text, type text DEFAULT 'any', "default" jsonb DE
 COMMENT ON FUNCTION dts.param(text, text, jsonb) IS 'A parameter for dts.create_workflow: its type (string, number, integer, boolean, object, array, any) and default; without a default it must be given.';
 
 CREATE FUNCTION dts._create_workflow(caller oid, name text, definition jsonb) RETURNS int
-    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 DECLARE w dts.workflow; d jsonb := dts._normal_definition(definition); f record; n int; child text;
 BEGIN
     PERFORM dts._check_name('workflow', name);

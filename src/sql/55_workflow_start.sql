@@ -94,7 +94,7 @@ END $$;
 COMMENT ON FUNCTION dts._begin_run(oid, dts.workflow, jsonb, text, timestamptz, int, jsonb, bigint, int) IS 'Makes a run of a workflow and submits its tasks.';
 
 CREATE FUNCTION dts._start(caller oid, workflow text, params jsonb, key text, run_at timestamptz, priority int, labels jsonb) RETURNS bigint
-    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 BEGIN
     IF key = '' OR octet_length(key) > 1000 THEN
         RAISE EXCEPTION 'argument "key" must be 1 to 1000 bytes long' USING ERRCODE = 'invalid_parameter_value', HINT = 'Use a hash of what is longer.';

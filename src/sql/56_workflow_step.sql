@@ -39,12 +39,14 @@ COMMENT ON FUNCTION dts._holds(jsonb, jsonb) IS 'Whether a condition holds; what
 -- The tasks that a node hands its work to: one, or one for each item. Returns what to wait for.
 CREATE FUNCTION dts._spawn(r dts.workflow_run, plan jsonb, x dts.workflow_node, n jsonb, doc jsonb, items jsonb, from_idx int, delay interval DEFAULT NULL) RETURNS bigint[]
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
-DECLARE i record; d jsonb; task jsonb; tasks jsonb := '[]'; w dts.workflow; child bigint; result bigint[] := '{}'; at_once int := (n #>> '{map,max_parallel}')::int; place int := 0;
+DECLARE i record; d jsonb; task jsonb; tasks jsonb[] := '{}'; kept int[]; w dts.workflow; child bigint; result bigint[] := '{}'; at_once int := (n #>> '{map,max_parallel}')::int; place int := 0;
 BEGIN
+    -- Items that succeeded in an earlier attempt of the run are kept.
+    IF r.attempt > 1 AND NOT n ? 'repeat' THEN
+        kept := ARRAY(SELECT y.idx FROM dts.workflow_node y, dts._item_outcome(y, n) o WHERE y.run = r.id AND y.node = x.node AND y.idx > 0 AND o.state = 'succeeded');
+    END IF;
     FOR i IN SELECT y.value AS item, (y.n + from_idx - 1)::int AS idx FROM jsonb_array_elements(items) WITH ORDINALITY y(value, n) ORDER BY y.n LOOP
-        -- An item that succeeded in an earlier attempt of the run is kept.
-        CONTINUE WHEN EXISTS (SELECT FROM dts.workflow_node y, dts._item_outcome(y, n) o WHERE y.run = r.id AND y.node = x.node AND y.idx = i.idx AND o.state = 'succeeded')
-                      AND NOT n ? 'repeat';
+        CONTINUE WHEN i.idx = ANY (kept);
         d := doc || jsonb_build_object('item', i.item, 'index', i.idx - 1);
         IF n ->> 'kind' = 'workflow' THEN
             SELECT y.* INTO w FROM dts.workflow y WHERE y.name = dts._resolve(n #> '{task,workflow}', d) #>> '{}' AND y.dropped_at IS NULL AND dts._role_may(r.owner, y.owner);
@@ -67,17 +69,17 @@ BEGIN
                     || jsonb_build_object('name', i.idx::text, 'owner', dts._role_name(r.owner),
                     'labels', COALESCE(r.labels, '{}') || COALESCE(dts._resolve(n #> '{task,labels}', d), '{}') || jsonb_build_object('run', r.id, 'node', x.node, 'item', i.idx));
             IF at_once > 0 AND place > at_once THEN  -- item k waits for the end of item k - max_parallel
-                task := task || jsonb_build_object('depends_on', jsonb_build_object('tasks', jsonb_build_array((tasks -> (place - at_once - 1)) ->> 'name'), 'on', 'ended'));
+                task := task || jsonb_build_object('depends_on', jsonb_build_object('tasks', jsonb_build_array(tasks[place - at_once] ->> 'name'), 'on', 'ended'));
             END IF;
             IF delay IS NOT NULL THEN
                 task := task || jsonb_build_object('delay', extract(epoch FROM delay));
             END IF;
-            tasks := tasks || jsonb_build_array(task || jsonb_build_object('item', i.item));
+            tasks := array_append(tasks, task || jsonb_build_object('item', i.item));
         END IF;
     END LOOP;
-    IF tasks <> '[]' THEN
-        WITH s AS (SELECT id, (k - 1)::int AS k FROM dts.submit_many((SELECT jsonb_agg(t - 'item' ORDER BY o) FROM jsonb_array_elements(tasks) WITH ORDINALITY u(t, o))) WITH ORDINALITY v(id, k)),
-             i AS (INSERT INTO dts.workflow_node (run, node, idx, task, item) SELECT r.id, x.node, (tasks -> s.k ->> 'name')::int, s.id, tasks -> s.k -> 'item' FROM s
+    IF cardinality(tasks) > 0 THEN
+        WITH s AS (SELECT v.id, v.k FROM dts.submit_many((SELECT jsonb_agg(t - 'item' ORDER BY o) FROM unnest(tasks) WITH ORDINALITY u(t, o))) WITH ORDINALITY v(id, k)),
+             i AS (INSERT INTO dts.workflow_node (run, node, idx, task, item) SELECT r.id, x.node, (t.t ->> 'name')::int, s.id, t.t -> 'item' FROM s JOIN unnest(tasks) WITH ORDINALITY t(t, o) ON t.o = s.k
                    ON CONFLICT (run, node, idx) DO UPDATE SET task = EXCLUDED.task)
         SELECT result || array_agg(s.id) INTO result FROM s;
     END IF;
@@ -203,8 +205,8 @@ END $$;
 COMMENT ON FUNCTION dts._step_signal(dts.workflow_run, dts.workflow_node, jsonb, jsonb) IS 'A node that waits for a signal or an approval.';
 
 CREATE FUNCTION dts._step(task bigint) RETURNS dts._step_result
-    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
-DECLARE s dts._step_result; x dts.workflow_node; r dts.workflow_run; plan jsonb; n jsonb; doc jsonb; need jsonb; kind text;
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+DECLARE s dts._step_result; x dts.workflow_node; r dts.workflow_run; plan jsonb; n jsonb; doc jsonb; kind text;
 BEGIN
     SELECT * INTO x FROM dts.workflow_node y WHERE y.task = _step.task AND y.idx = 0;
     IF NOT FOUND THEN
@@ -232,14 +234,8 @@ BEGIN
         s.action := 'wait';
         RETURN s;
     END IF;
-    doc := dts._doc(r, plan, COALESCE(n -> 'reads', '[]') || COALESCE(jsonb_path_query_array(n, '$.needs[*] ? (@.branch != null).node'), '[]'));
+    doc := dts._doc(r, plan, COALESCE(n -> 'reads', '[]'));
     IF x.memory IS NULL THEN
-        FOR need IN SELECT y FROM jsonb_array_elements(n -> 'needs') y WHERE y ->> 'branch' IS NOT NULL LOOP
-            IF doc #>> ARRAY['nodes', need ->> 'node', 'output'] IS DISTINCT FROM need ->> 'branch' THEN
-                s.action := 'skip'; s.message := format('"%s" took another branch', need ->> 'node');
-                RETURN s;
-            END IF;
-        END LOOP;
         IF n ? 'when' AND NOT dts._holds(n -> 'when', doc) THEN
             s.action := 'skip'; s.message := 'its condition does not hold';
             RETURN s;

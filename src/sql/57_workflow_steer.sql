@@ -24,14 +24,14 @@ END $$;
 COMMENT ON FUNCTION dts._run_row(oid, bigint) IS 'A run of the caller, or an error.';
 
 CREATE FUNCTION dts._wake_waiting() RETURNS bigint
-    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
     SELECT count(*) FILTER (WHERE dts._wake(x.task)) FROM dts.task t JOIN dts.workflow_node x ON x.task = t.id JOIN dts.workflow_run r ON r.id = x.run
     WHERE t.state = 3 AND (NOT r.paused OR r.state = 'cancelling') AND (x.memory ->> 'signal' IS NULL OR r.state = 'cancelling' 
           OR (SELECT count(*) FROM dts.signal s WHERE s.run = x.run AND s.name = x.memory ->> 'signal' AND s.taken_by IS NULL) > COALESCE((x.memory ->> 'seen')::int, 0)) $$;
 COMMENT ON FUNCTION dts._wake_waiting() IS 'Wakes the waiting nodes that got what they wait for.';
 
 CREATE FUNCTION dts._put_signal(caller oid, r dts.workflow_run, name text, payload jsonb) RETURNS void
-    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 BEGIN
     INSERT INTO dts.signal (run, name, payload, by_role) VALUES (r.id, name, payload, caller::regrole);
     PERFORM dts._wake(x.task) FROM dts.workflow_node x JOIN dts.task t ON t.id = x.task AND t.state = 3 WHERE x.run = r.id AND x.memory ->> 'signal' = name;
@@ -107,7 +107,7 @@ CREATE FUNCTION dts.resume_run(run bigint) RETURNS void LANGUAGE c VOLATILE PARA
 COMMENT ON FUNCTION dts.resume_run(bigint) IS 'Lets a paused run go on.';
 
 CREATE FUNCTION dts._cancel_run(caller oid, run bigint, mode text) RETURNS text
-    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 DECLARE r dts.workflow_run := dts._run_row(caller, run); x record;
 BEGIN
     IF NOT COALESCE(mode, '') = ANY ('{now,graceful}') THEN
@@ -131,7 +131,7 @@ CREATE FUNCTION dts.cancel_run(run bigint, mode text DEFAULT 'now') RETURNS text
 COMMENT ON FUNCTION dts.cancel_run(bigint, text) IS 'Cancels a run and the runs that it has started: nodes that wait end, running ones are interrupted, or with mode graceful left to their end. Then compensation and handlers run. Returns cancelling, or the state in which it had ended.';
 
 CREATE FUNCTION dts._retry_run(caller oid, run bigint, nodes text[], params jsonb) RETURNS bigint
-    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 DECLARE r dts.workflow_run := dts._run_row(caller, run); plan jsonb; bad text; again text[];
 BEGIN
     SELECT v.plan INTO plan FROM dts.workflow_version v WHERE v.workflow = r.workflow AND v.version = r.version;
@@ -162,7 +162,7 @@ CREATE FUNCTION dts.retry_run(run bigint, nodes text[] DEFAULT NULL, params json
 COMMENT ON FUNCTION dts.retry_run(bigint, text[], jsonb) IS 'Runs the failed nodes of an ended run again, or these nodes, and all that come after them; what has succeeded stays, also items of a map. params: changes of parameters. Returns the number of nodes.';
 
 CREATE FUNCTION dts._set_node(caller oid, run bigint, node text, state text, output jsonb) RETURNS boolean
-    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 DECLARE r dts.workflow_run := dts._run_row(caller, run); t bigint; done boolean;
 BEGIN
     IF NOT COALESCE(state, '') = ANY ('{succeeded,skipped,failed}') THEN

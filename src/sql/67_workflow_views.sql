@@ -24,7 +24,7 @@ LEFT JOIN dts.task t ON t.id = n.task
 LEFT JOIN LATERAL (SELECT dts._state_name(x.outcome) AS state, CASE WHEN dts._caller_may(r.owner) THEN x.error ->> 'message' END AS error, x.result::jsonb AS output,
                           COALESCE(x.started_at, x.ended_at) AS started_at, x.ended_at
                    FROM dts.run x WHERE x.task = n.task AND x.outcome <> 20 ORDER BY x.ended_at DESC LIMIT 1) o ON t.id IS NULL
-WHERE n.node <> '(end)' AND dts._caller_sees(r.owner);
+WHERE n.node <> '(end)' AND (n.node !~ '\.' OR n.node ~ '^(on|undo)\.') AND dts._caller_sees(r.owner);
 COMMENT ON VIEW dts.workflow_nodes IS 'The nodes of runs, and the items of their maps and turns of their loops, with the task that does the work. dts.explain(task) says why one waits.';
 
 CREATE FUNCTION dts.graph(run bigint) RETURNS text

@@ -71,15 +71,19 @@ sub interpret {
 	for my $i (0 .. $#$nodes) {
 		my $node = $nodes->[$i];
 		my @parents = keys %{ $node->{needs} };
-		my ($ok, $branched) = (0, 0);
+		my $ok = 0;
 		for my $p (@parents) {
 			my $need = $node->{needs}{$p};
 			my @on = $need->{on} ? @{ $need->{on} } : ('succeeded', $nodes->[$p]{soft} ? ('failed') : ());
-			$ok++ if grep { $_ eq 'ended' || $_ eq $end[$p] } @on;
-			$branched = 1 if $need->{branch} && !($end[$p] eq 'succeeded' && ($nodes->[$p]{way} // '') eq $need->{branch});
+			# The case of a switch counts as succeeded if it was taken.
+			if ($need->{branch}) {
+				$ok++ if $end[$p] eq 'succeeded' && $nodes->[$p]{way} eq $need->{branch};
+			} else {
+				$ok++ if grep { $_ eq 'ended' || $_ eq $end[$p] } @on;
+			}
 		}
 		my $wants = $node->{join} eq 'all' ? @parents : $node->{join};
-		$end[$i] = $ok < $wants ? $unmet{ $node->{unmet} } : $branched || defined $node->{when} && !$node->{when} ? 'skipped' : $node->{end};
+		$end[$i] = $ok < $wants ? $unmet{ $node->{unmet} } : defined $node->{when} && !$node->{when} ? 'skipped' : $node->{end};
 		$run = 'failed' if $end[$i] =~ /failed|cancelled/ && !$node->{soft};
 	}
 	return { run => $run, nodes => \@end };
@@ -128,7 +132,10 @@ sub check {
 		for my $i (0 .. $#{ $e->{nodes} }) {
 			$nodes++;
 			next if ($found{$w}[$i] // 'nothing') eq $e->{nodes}[$i];
-			diag("$w.n$i: expected $e->{nodes}[$i], got " . ($found{$w}[$i] // 'nothing')) if $wrong++ < 10;
+			next if $wrong++ >= 5;
+			diag("$w.n$i: expected $e->{nodes}[$i], got " . ($found{$w}[$i] // 'nothing') . ', '
+				. $node->safe_psql('postgres', "SELECT COALESCE(n.error, '') || ' ' || (r.definition -> 'nodes' -> n.node)::text FROM dts.workflow_runs r JOIN dts.workflow_nodes n ON n.run = r.id WHERE r.workflow = '$w' AND n.node = 'n$i' AND n.item IS NULL"));
+			diag($node->safe_psql('postgres', "SELECT n.node, n.task, n.state, n.started_at, n.ended_at, n.error FROM dts.workflow_runs r JOIN dts.workflow_nodes n ON n.run = r.id WHERE r.workflow = '$w' ORDER BY ended_at"));
 		}
 		next if ($runs{$w} // '') eq $e->{run};
 		diag("$w: expected $e->{run}, got " . ($runs{$w} // 'nothing')) if $wrong++ < 10;
