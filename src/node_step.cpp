@@ -163,7 +163,8 @@ DTS_FUNCTION(dts_end) {
       o.result = JsonbToCString(nullptr, &PG_GETARG_JSONB_P(2)->root, 0);
       o.result_length = static_cast<int>(strlen(o.result));
     }
-    if (!PG_ARGISNULL(3)) o.error = store::error_json(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, text_to_cstring(PG_GETARG_TEXT_PP(3)), nullptr);
+    if (!PG_ARGISNULL(3))
+      o.error = store::error_json(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, text_to_cstring(PG_GETARG_TEXT_PP(3)), nullptr);
     const store::LaneInfo lane = l->info;
     store::end_task(table, t, lane, o);
     table.close();

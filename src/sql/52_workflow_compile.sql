@@ -109,7 +109,7 @@ BEGIN
         RETURN;
     END IF;
     node := substring(t FROM '^[^:.?]*');
-    branch := substring(t FROM '^[^:.?]*\.(.*)$');
+    branch := substring(t FROM '^[^:.?]*\.([^:?]*)');
     outcomes := CASE WHEN t ~ '\?$' THEN '{succeeded,skipped}' WHEN t ~ ':' THEN string_to_array(replace(substring(t FROM ':(.*)$'), ' ', ''), ',') END;
 END $$;
 COMMENT ON FUNCTION dts._need(jsonb) IS 'One element of needs: "a", "a:failed", "a:failed,skipped", "a:ended", "a?" (succeeded or skipped), "a.case" of a switch, or {"node": "a", "on": [...]}.';

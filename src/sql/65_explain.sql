@@ -62,7 +62,7 @@ BEGIN
     ELSIF t.state = 1 THEN
         RETURN dts._explain_blocked(task, t.need);
     ELSIF t.state = 3 THEN
-        RETURN 'waiting for a signal, an approval or a child';
+        RETURN dts._explain_waiting(task);
     END IF;
     IF EXISTS (SELECT FROM dts.request x WHERE x.task = _explain.task AND x.kind = 'cancel') THEN
         RETURN 'a request to cancel it stands: it will not start, and ends as cancelled';
@@ -135,6 +135,8 @@ BEGIN
     UNION ALL
     SELECT r.task, 'request', r.at, format('a request to %s waits for %s', r.kind, now - r.at) FROM dts.request r WHERE r.at < now - grace
            AND NOT EXISTS (SELECT FROM dts._held() h WHERE h.task = r.task)
+    UNION ALL
+    SELECT t.id, 'waiting', t.run_at, 'it waits, and nobody knows for what' FROM dts.task t WHERE t.state = 3 AND NOT EXISTS (SELECT FROM dts.workflow_node n WHERE n.task = t.id)
     UNION ALL
     SELECT b.task, 'blocked', b.since, format('its dependencies say that it is %s', b.verdict) FROM dts._stuck_blocked(grace) b
     UNION ALL

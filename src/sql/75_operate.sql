@@ -52,11 +52,15 @@ BEGIN
     GET DIAGNOSTICS n = ROW_COUNT; total := total + n;
     DELETE FROM dts.key k USING (SELECT x.owner, x.key FROM dts.key x WHERE x.free_at < now LIMIT max_rows FOR UPDATE SKIP LOCKED) old WHERE (k.owner, k.key) = (old.owner, old.key);
     GET DIAGNOSTICS n = ROW_COUNT; total := total + n;
+    WITH old AS (SELECT r.id FROM dts.workflow_run r WHERE r.ended_at < now - longest LIMIT max_rows),
+         n AS (DELETE FROM dts.workflow_node x USING old WHERE x.run = old.id), s AS (DELETE FROM dts.signal x USING old WHERE x.run = old.id)
+    DELETE FROM dts.workflow_run x USING old WHERE x.id = old.id;
+    GET DIAGNOSTICS n = ROW_COUNT; total := total + n;
     DELETE FROM dts.audit_entry a WHERE a.ctid = ANY (ARRAY(SELECT x.ctid FROM dts.audit_entry x WHERE x.at < now - longest LIMIT max_rows));
     GET DIAGNOSTICS n = ROW_COUNT; total := total + n;
     RETURN total;
 END $$;
-COMMENT ON FUNCTION dts._purge(int) IS 'Removes history, dead letters, forgotten keys and audit entries beyond retention, at most max_rows of each.';
+COMMENT ON FUNCTION dts._purge(int) IS 'Removes history, dead letters, runs of workflows, forgotten keys and audit entries beyond retention, at most max_rows of each.';
 
 CREATE FUNCTION dts._rescan(caller oid) RETURNS void
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
