@@ -26,7 +26,7 @@ COMMENT ON FUNCTION dts._run_row(oid, bigint) IS 'A run of the caller, or an err
 CREATE FUNCTION dts._wake_waiting() RETURNS bigint
     LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
     SELECT count(*) FILTER (WHERE dts._wake(x.task)) FROM dts.task t JOIN dts.workflow_node x ON x.task = t.id JOIN dts.workflow_run r ON r.id = x.run
-    WHERE t.state = 3 AND (NOT r.paused OR r.state = 'cancelling') AND (x.memory ->> 'signal' IS NULL OR r.state = 'cancelling' 
+    WHERE t.state = 3 AND (NOT r.paused OR r.state = 'cancelling') AND (x.memory ->> 'signal' IS NULL OR r.state = 'cancelling'
           OR (SELECT count(*) FROM dts.signal s WHERE s.run = x.run AND s.name = x.memory ->> 'signal' AND s.taken_by IS NULL) > COALESCE((x.memory ->> 'seen')::int, 0)) $$;
 COMMENT ON FUNCTION dts._wake_waiting() IS 'Wakes the waiting nodes that got what they wait for.';
 
