@@ -28,6 +28,7 @@ CREATE FUNCTION dts._doctor_server() RETURNS TABLE (severity text, subject text,
     UNION ALL
     SELECT 'warning', 'dts.max_workers', format('%s owner(s) want an executor and cannot have one', s.value), 'Raise dts.max_workers, give long tasks a timeout, or look in dts.running for one that hangs.'
     FROM dts._database_stats() s WHERE s.name = 'pools_wanting' AND s.value > 0
+      AND (SELECT x.value FROM dts._database_stats() x WHERE x.name = 'executors_cluster') >= current_setting('dts.max_workers', true)::int
     UNION ALL
     SELECT 'warning', 'dts.max_lanes', format('%s of %s lanes are used; lanes beyond are served by a slower path', s.value, current_setting('dts.max_lanes', true)), 'Raise dts.max_lanes.'
     FROM dts._database_stats() s WHERE s.name = 'lanes' AND s.value > 0.9 * current_setting('dts.max_lanes', true)::int

@@ -135,9 +135,9 @@ $node->healthy;
 
 # ---- an installation that commits while the scheduler finds that there is none
 $node->safe_psql('postgres', 'CREATE DATABASE late');
-$node->restart;
+$node->stop;
 $node->pause_at('scheduler.probed');
-$node->restart;
+$node->start;
 $node->wait_reached('scheduler.probed');
 $node->safe_psql('late', 'CREATE EXTENSION dts');
 $node->release('scheduler.probed');
