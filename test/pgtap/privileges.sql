@@ -85,6 +85,7 @@ BEGIN
 END $$;
 CALL make('priv_a');
 CALL make('priv_b');
+DO $$ BEGIN FOR i IN 1..300 LOOP EXIT WHEN (SELECT count(*) FROM dts._held()) = 2; PERFORM pg_sleep(0.1); END LOOP; END $$;
 SELECT is((SELECT count(*) FROM dts.running), 2::bigint, 'both run');
 
 CREATE TABLE seen (role text, view text, n bigint, others bigint, text text);
