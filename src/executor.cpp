@@ -6,6 +6,7 @@
 #include "settings.hpp"
 #include "store/dependencies.hpp"
 #include "store/journal.hpp"
+#include "store/permits.hpp"
 
 namespace dts {
 
@@ -36,6 +37,7 @@ void on_leave(int, Datum) {
     strlcpy(p.failure, "its owner could not connect; see the server log", sizeof(p.failure));
   }
   store::slot_clear(self.slot);
+  store::permits_give(&store::slots[self.slot].lock, &store::slots[self.slot].permits);
   store::slot_free(self.slot);
   store::notify_pool(pool);  // it may die with somebody's wake-up in its latch
   store::tell_scheduler(store::slots[self.slot].db, store::kExited | (leased ? uint32{store::kLease} : uint32{0}));
@@ -113,6 +115,7 @@ void main_loop() {
       MemoryContextSwitchTo(self.memory);
       MemoryContextReset(MessageContext);
       if (ErrorData* const error = pg::attempt(self.memory, [&] { (void)run_batch(lane); })) recover(error);
+      store::permits_give(&s.lock, &s.permits);
       idle_since = 0;
       continue;
     }

@@ -6,6 +6,7 @@
 #include "run_sql.hpp"
 #include "settings.hpp"
 #include "store/journal.hpp"
+#include "store/permits.hpp"
 
 namespace dts {
 
@@ -202,10 +203,13 @@ Turn run_batch(int lane_slot) {
   const store::LaneSlot& l = store::lanes[lane_slot];
   if (!l.used || l.db != MyDatabaseId || l.pool != self.pool || l.queue_slot < 0) return Turn::Nothing;
   batch = Batch{};
-  batch.lane = LaneInfo{l.lane, l.owner, store::queues[l.queue_slot].queue, l.priority};
+  batch.lane = store::lane_info(l);
   batch.lane_slot = lane_slot;
   const bool durable = store::queues[l.queue_slot].durable;
-  const int limit = batch_limit(store::queues[l.queue_slot], l.queue_slot);
+  store::ExecutorSlot& slot = store::slots[self.slot];
+  // Permits come before rows: what a limit does not let start is not even looked at. The loop gives the place back.
+  const int limit = store::permits_take(lane_slot, batch_limit(store::queues[l.queue_slot], l.queue_slot), &slot.lock, &slot.permits);
+  if (limit == 0) return Turn::Nothing;
   begin_transaction();
   // DROP EXTENSION, or DROP ROLE, came before us.
   if (!store::installed() || !owner_may_run()) {
@@ -217,6 +221,7 @@ Turn run_batch(int lane_slot) {
   for (int i = 0; i < limit; i++) tasks[i] = Task();
   TaskTable table = TaskTable::open();
   batch.n = table.claim(lane_slot, batch.lane, limit, tasks);
+  if (batch.n < limit) store::permits_unused(&slot.lock, &slot.permits, limit - batch.n);
   store::notify_pool(self.pool);  // passes a wake-up on: others may take what was put back
   Leased leased{};
   if (batch.n > 0) leased = run_claimed(table, tasks, batch.n);

@@ -88,6 +88,7 @@ void start_up() {
     return;
   }
   load_queues();
+  load_limits();
   maintain_history();
   (void)apply_requests();
   lapse_leases();

@@ -26,6 +26,7 @@ extern volatile sig_atomic_t scheduler_working;
 
 /// Loads queues into shared memory.
 void load_queues();
+void load_limits();
 /// Checks that this database may run here; fills why if not.
 bool check_site(char* why, size_t size);
 /// Gives a slot to each lane that has rows. Returns when to do so again because the table was too small for all, 0 if it was not.

@@ -41,7 +41,7 @@ bool sweep_look() {
   for (int k = 0; k < store::shared->lane_count && candidate_count < kCandidates; k++) {
     const store::LaneSlot& l = store::lanes[k];
     if (!l.used || l.db != MyDatabaseId || l.queue_slot < 0) continue;
-    const store::LaneInfo lane{l.lane, l.owner, store::queues[l.queue_slot].queue, l.priority};
+    const store::LaneInfo lane = store::lane_info(l);
     in_transaction("sweeping a lane", [&] {
       // Rows that became due within seconds may be on their way; older ones that no set covers are looked at again later.
       const Datum values[] = {Int32GetDatum(lane.lane), TimestampTzGetDatum(GetCurrentTimestamp() - 5000000), Int32GetDatum(kCandidates)};

@@ -8,6 +8,7 @@ bool enabled = true;
 int max_workers = 4;
 int max_lanes = 4096;
 int max_queues = 1024;
+int max_limits = 4096;
 int max_databases = 64;
 int worker_idle_timeout_ms = 60000;
 int worker_max_tasks = 1000000;
@@ -52,6 +53,8 @@ constexpr IntSetting kSizes[] = {
     {"dts.max_lanes", "Lanes (owner, queue, tenant, priority) held in shared memory; more work too, but are slower.", &max_lanes, 16,
      262144, PGC_POSTMASTER, 0},
     {"dts.max_queues", "Queues, of all databases, that may exist.", &max_queues, 8, 65536, PGC_POSTMASTER, 0},
+    {"dts.max_limits", "Limits of queues, handlers, owners and tenants, of all databases, that may exist.", &max_limits, 8, 262144,
+     PGC_POSTMASTER, 0},
     {"dts.max_databases", "Databases in which dts may run.", &max_databases, 1, 1024, PGC_POSTMASTER, 0},
 };
 

@@ -90,6 +90,8 @@ DTS_FUNCTION(dts_definition_changed) {
   store::definitions_dirty();
   if (strcmp(kind, "queue") == 0) {
     queue_changed(PG_GETARG_INT32(1));
+  } else if (strcmp(kind, "limit") == 0) {
+    store::each_limit(PG_GETARG_INT32(1), store::touch_limit);
   } else if (strcmp(kind, "handler") == 0) {
     store::touch_definitions();
   } else if (strcmp(kind, "install") == 0) {

@@ -2,6 +2,7 @@
 #include "pg/guard.hpp"
 #include "settings.hpp"
 #include "store/definitions.hpp"
+#include "store/permits.hpp"
 #include "store/slots.hpp"
 
 extern "C" {
@@ -143,6 +144,21 @@ DTS_FUNCTION(dts_queue_stats) {
     v[12] = histogram(q.run_histogram);
     v[13] = histogram(q.wait_histogram);
     v[14] = Float8GetDatum(store::rate_per_second(q, GetCurrentTimestamp()));
+    put(info, v, nulls);
+  }
+  return Datum{0};
+}
+
+DTS_FUNCTION(dts_limit_state) {
+  ReturnSetInfo* const info = begin_rows(fcinfo);
+  if (store::shared == nullptr) return Datum{0};
+  for (int i = 0; i < store::shared->limit_count; i++) {
+    store::LimitSlot& l = store::limits[i];
+    if (!l.used || l.db != MyDatabaseId) continue;
+    Datum v[4] = {Int32GetDatum(l.entry), Int32GetDatum(static_cast<int32>(pg_atomic_read_u32(&l.running))),
+                  BoolGetDatum(store::limit_full(l)), Datum{0}};
+    bool nulls[4] = {};
+    v[3] = instant(store::next_start(l), &nulls[3]);
     put(info, v, nulls);
   }
   return Datum{0};

@@ -196,8 +196,8 @@ void check_options(const Options& o) {
                     errhint("Use return, replace, push or error.")));
 }
 
-/// Everything but the payload. `h`: the defaults of a handler.
-Prepared prepare(const Options& o, const Defaults& h, const char* queue, bool transactional, bool capture) {
+/// Everything but the payload. `h`: the defaults of handler `handler`, if it has one.
+Prepared prepare(const Options& o, const Defaults& h, int32 handler, const char* queue, bool transactional, bool capture) {
   PreventCommandIfReadOnly("dts.submit()");
   PreventCommandDuringRecovery("dts.submit()");
   check_options(o);
@@ -224,7 +224,8 @@ Prepared prepare(const Options& o, const Defaults& h, const char* queue, bool tr
   t.extra = extra_of(o.retry != nullptr ? o.retry : h.retry != nullptr ? h.retry : q.defaults.retry, o.labels);
   t.flags = (transactional ? core::kTransactional : 0) | (capture ? core::kCapture : 0) | (o.key != nullptr ? core::kHasKey : 0) |
             (t.extra != nullptr ? core::kHasExtra : 0);
-  p.lane = store::lane_for(owner, q.id, o.tenant == nullptr ? "" : o.tenant, priority);
+  p.lane = store::lane_for(owner, q.id, o.tenant == nullptr ? "" : o.tenant, priority, handler);
+  t.handler = handler;
   t.lane = p.lane.lane;
   settle_site();
   warn_if_not_loaded();
@@ -294,7 +295,7 @@ Prepared prepare_sql(const char* sql, const Options& o) {
   if (sql == nullptr)
     ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("argument \"sql\" must not be null"),
                     errhint("Give the statement to run, with $1, $2, ... for values of args.")));
-  Prepared p = prepare(o, Defaults{}, o.queue != nullptr ? o.queue : "default", transactional, choose_bool(o.capture, true));
+  Prepared p = prepare(o, Defaults{}, 0, o.queue != nullptr ? o.queue : "default", transactional, choose_bool(o.capture, true));
   p.task.sql = cstring_to_text(sql);
   return p;
 }
@@ -315,10 +316,8 @@ Prepared prepare_handler(const char* name, const Options& o) {
   const char* const queue = o.queue != nullptr ? o.queue : handler.queue != nullptr ? handler.queue : "default";
   // Its text was checked for its own default only.
   if (o.transactional.given && !o.transactional.value && handler.transactional) check_sql(handler.sql, false, 1, false);
-  Prepared p =
-      prepare(o, handler.defaults, queue, choose_bool(o.transactional, handler.transactional), choose_bool(o.capture, handler.capture));
-  p.task.handler = handler.id;
-  return p;
+  return prepare(o, handler.defaults, handler.id, queue, choose_bool(o.transactional, handler.transactional),
+                 choose_bool(o.capture, handler.capture));
 }
 
 }  // namespace dts

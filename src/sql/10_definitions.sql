@@ -9,7 +9,7 @@ CREATE TABLE dts.site (
 COMMENT ON TABLE dts.site IS 'Where this database may run tasks. A row that names another place (a restored dump, a clone) fences the database until dts.adopt().';
 
 CREATE TABLE dts.queue (
-    id int4 GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    id int4 GENERATED ALWAYS AS IDENTITY (START WITH 2) PRIMARY KEY,
     name text NOT NULL UNIQUE,
     paused boolean NOT NULL DEFAULT false,
     batch_size int4 NOT NULL DEFAULT 1 CHECK (batch_size BETWEEN 1 AND 60),
@@ -43,10 +43,11 @@ CREATE TABLE dts.lane (
     owner regrole NOT NULL,
     queue int4 NOT NULL,
     tenant text NOT NULL DEFAULT '',
-    priority int4 NOT NULL
+    priority int4 NOT NULL,
+    handler int4 NOT NULL DEFAULT 0
 );
-CREATE INDEX lane_lookup ON dts.lane (owner, queue, priority, tenant);
-COMMENT ON TABLE dts.lane IS 'The unit of claiming: one (owner, queue, tenant, priority). Not unique on purpose: two sessions that make the same lane at once never wait for each other.';
+CREATE INDEX lane_lookup ON dts.lane (owner, queue, priority, tenant, handler);
+COMMENT ON TABLE dts.lane IS 'The unit of claiming: one (owner, queue, tenant, priority, handler). Not unique on purpose: two sessions that make the same lane at once never wait for each other.';
 
 CREATE TABLE dts.handler (
     id int4 GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -67,3 +68,20 @@ CREATE TABLE dts.handler (
     created_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
 );
 COMMENT ON TABLE dts.handler IS 'Handlers: named, reusable task definitions, submitted with a JSON payload. Read the view dts.handlers.';
+
+CREATE TABLE dts.limit_entry (
+    id int4 GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    scope text NOT NULL CHECK (scope IN ('queue', 'handler', 'owner', 'tenant')),
+    queue int4 NOT NULL DEFAULT 0,
+    handler int4 NOT NULL DEFAULT 0,
+    owner regrole NOT NULL,
+    tenant text NOT NULL DEFAULT '',
+    paused boolean NOT NULL DEFAULT false,
+    concurrency int4 CHECK (concurrency >= 0),
+    rate int4 CHECK (rate > 0),
+    per interval NOT NULL DEFAULT '1 second',
+    burst int4 CHECK (burst > 0),
+    changed_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    UNIQUE (scope, queue, handler, owner, tenant)
+);
+COMMENT ON TABLE dts.limit_entry IS 'Limits and pauses of queues, handlers, owners and tenants. Read the view dts.limits.';

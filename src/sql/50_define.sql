@@ -167,26 +167,6 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION dts._drop_queue(oid, text) IS 'dts.drop_queue, as the owner of the extension.';
 
-CREATE FUNCTION dts._pause(caller oid, queue text) RETURNS void
-    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
-DECLARE old dts.queue := dts._queue_row(queue);
-BEGIN
-    IF old.paused THEN RAISE NOTICE 'queue "%" is already paused', queue; RETURN; END IF;
-    UPDATE dts.queue q SET paused = true WHERE q.id = old.id;
-    PERFORM dts._audit(caller, 'pause', queue, NULL, NULL), dts._changed('queue', old.id);
-END $$;
-COMMENT ON FUNCTION dts._pause(oid, text) IS 'dts.pause, as the owner of the extension.';
-
-CREATE FUNCTION dts._resume(caller oid, queue text) RETURNS void
-    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
-DECLARE old dts.queue := dts._queue_row(queue);
-BEGIN
-    IF NOT old.paused THEN RAISE NOTICE 'queue "%" is not paused', queue; RETURN; END IF;
-    UPDATE dts.queue q SET paused = false WHERE q.id = old.id;
-    PERFORM dts._audit(caller, 'resume', queue, NULL, NULL), dts._changed('queue', old.id);
-END $$;
-COMMENT ON FUNCTION dts._resume(oid, text) IS 'dts.resume, as the owner of the extension.';
-
 CREATE FUNCTION dts.create_queue(name text, paused boolean DEFAULT NULL, batch_size int DEFAULT NULL, durable boolean DEFAULT NULL, history text DEFAULT NULL,
     retention interval DEFAULT NULL, priority int DEFAULT NULL, max_attempts int DEFAULT NULL, retry jsonb DEFAULT NULL,
     timeout interval DEFAULT NULL, expires interval DEFAULT NULL, description text DEFAULT NULL) RETURNS void
@@ -202,9 +182,3 @@ COMMENT ON FUNCTION dts.alter_queue(text, boolean, int, boolean, text, interval,
 CREATE FUNCTION dts.drop_queue(name text) RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'dts_as_owner';
 COMMENT ON FUNCTION dts.drop_queue(text) IS 'Drops a queue that holds no unfinished task; its history stays.';
-CREATE FUNCTION dts.pause(queue text) RETURNS void
-    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'dts_as_owner';
-COMMENT ON FUNCTION dts.pause(text) IS 'Pauses a queue: no task of it is started; running ones go on.';
-CREATE FUNCTION dts.resume(queue text) RETURNS void
-    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'dts_as_owner';
-COMMENT ON FUNCTION dts.resume(text) IS 'Resumes a paused queue.';

@@ -23,11 +23,46 @@ CREATE FUNCTION dts.result(task bigint) RETURNS jsonb
     LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'dts_as_owner';
 COMMENT ON FUNCTION dts.result(bigint) IS 'The rows that the task''s last statement returned, as a JSON array of objects; NULL if it returned none, has not succeeded or was not captured.';
 
+CREATE FUNCTION dts._seconds(value interval) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT CASE WHEN $1 < '1 minute' THEN trim_scale(round(extract(epoch FROM $1), CASE WHEN $1 < '1 s' THEN 2 WHEN $1 < '10 s' THEN 1 ELSE 0 END)) || ' s' ELSE date_trunc('second', $1)::text END $$;
+COMMENT ON FUNCTION dts._seconds(interval) IS 'A duration as people write it.';
+
+CREATE FUNCTION dts._limit_holders(caller oid, e dts.limit_entry) RETURNS text
+    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT string_agg(CASE WHEN dts._role_may(caller, x.owner) THEN format('task %s', x.task) ELSE 'a task of another role' END
+                      || COALESCE(format(', running for %s', dts._seconds(clock_timestamp() - x.started_at)), ''), '; ' ORDER BY x.started_at)
+    FROM (SELECT h.task, h.started_at, l.owner::oid AS owner FROM dts._held() h JOIN dts.task t ON t.id = h.task JOIN dts.lane l ON l.id = t.lane
+          WHERE CASE e.scope WHEN 'queue' THEN l.queue = e.queue WHEN 'handler' THEN l.handler = e.handler WHEN 'owner' THEN l.owner = e.owner ELSE l.tenant = e.tenant END
+            AND h.state <> 'held' ORDER BY h.started_at LIMIT 3) x $$;
+COMMENT ON FUNCTION dts._limit_holders(oid, dts.limit_entry) IS 'Which tasks take the places of a limit, in words: the three that have run longest.';
+
+CREATE FUNCTION dts._explain_limit(caller oid, l dts.lane) RETURNS text
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE e dts.limit_entry; s record; name text;
+BEGIN
+    FOR e IN SELECT x.* FROM dts.limit_entry x WHERE (x.scope, x.queue) = ('queue', l.queue) OR (x.scope, x.handler) = ('handler', l.handler)
+             OR (x.scope, x.owner) = ('owner', l.owner) OR (x.scope, x.tenant) = ('tenant', l.tenant) ORDER BY x.paused DESC, x.id LOOP
+        name := dts._limit_name(e);
+        SELECT * INTO s FROM dts._limit_state() y WHERE y.entry = e.id;
+        IF e.paused THEN
+            RETURN format('%s "%s" is paused; dts.resume(%s => %L) lets it go on', e.scope, name, e.scope, name);
+        ELSIF s.is_full THEN
+            RETURN format('%s "%s" has reached its limit of %s running at once%s', e.scope, name, e.concurrency, COALESCE(': held by ' || dts._limit_holders(caller, e), ''));
+        ELSIF s.next_at IS NOT NULL THEN
+            RETURN format('%s "%s" has used up its rate of %s in %s; the next task may start in %s', e.scope, name, e.rate, dts._seconds(e.per),
+                          dts._seconds(greatest(s.next_at - clock_timestamp(), '0')));
+        END IF;
+    END LOOP;
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION dts._explain_limit(oid, dts.lane) IS 'The limit that keeps tasks of a lane from starting now, in words, or NULL.';
+
 CREATE FUNCTION dts._explain(caller oid, task bigint) RETURNS text
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     t dts.task; l dts.lane; q dts.queue; h record; r dts.run; now timestamptz := clock_timestamp();
-    busy int; idle int; cap int := COALESCE(NULLIF(current_setting('dts.max_workers', true), ''), '0')::int; since text := '';
+    busy int; idle int; cap int := COALESCE(NULLIF(current_setting('dts.max_workers', true), ''), '0')::int; since text := ''; limited text;
 BEGIN
     IF task IS NULL THEN
         RAISE EXCEPTION 'argument "task" must not be null' USING ERRCODE = 'null_value_not_allowed', HINT = 'Give the id that dts.submit returned.';
@@ -85,7 +120,10 @@ BEGIN
     ELSIF h.state = 'held' THEN
         RETURN format('claimed by process %s, which runs it next', h.pid);
     END IF;
-    IF dts._start_failure(l.owner) IS NOT NULL THEN
+    limited := dts._explain_limit(caller, l);
+    IF limited IS NOT NULL THEN
+        RETURN limited;
+    ELSIF dts._start_failure(l.owner) IS NOT NULL THEN
         RETURN format('no executor could be started: %s', dts._start_failure(l.owner));
     END IF;
     SELECT count(*) FILTER (WHERE x.task IS NOT NULL), count(*) FILTER (WHERE x.idle), format(' for %s', now - max(x.task_started_at))

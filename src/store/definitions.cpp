@@ -1,6 +1,7 @@
 #include "store/definitions.hpp"
 
 #include "pg/as_owner.hpp"
+#include "store/permits.hpp"
 
 namespace dts::store {
 
@@ -30,6 +31,7 @@ struct LaneCacheKey {
   Oid owner;
   int32 queue;
   int32 priority;
+  int32 handler;
   char tenant[NAMEDATALEN * 4];
 };
 struct LaneCacheEntry {
@@ -164,18 +166,21 @@ const Handler* read_handler(const char* name, int32 id) {
 }
 
 pg::Statement lane_find{
-    "SELECT id FROM dts.lane WHERE owner = $1::oid::regrole AND queue = $2 AND priority = $3 AND tenant = $4 ORDER BY id LIMIT 1",
-    4,
-    {OIDOID, INT4OID, INT4OID, TEXTOID}};
-pg::Statement lane_make{"INSERT INTO dts.lane (owner, queue, priority, tenant) VALUES ($1::oid::regrole, $2, $3, $4) RETURNING id",
-                        4,
-                        {OIDOID, INT4OID, INT4OID, TEXTOID}};
-pg::Statement lane_read{"SELECT owner::oid, queue, priority, tenant FROM dts.lane WHERE id = $1", 1, {INT4OID}};
+    "SELECT id FROM dts.lane WHERE owner = $1::oid::regrole AND queue = $2 AND priority = $3 AND tenant = $4 AND handler = $5 "
+    "ORDER BY id LIMIT 1",
+    5,
+    {OIDOID, INT4OID, INT4OID, TEXTOID, INT4OID}};
+pg::Statement lane_make{
+    "INSERT INTO dts.lane (owner, queue, priority, tenant, handler) VALUES ($1::oid::regrole, $2, $3, $4, $5) RETURNING id",
+    5,
+    {OIDOID, INT4OID, INT4OID, TEXTOID, INT4OID}};
+pg::Statement lane_read{"SELECT owner::oid, queue, priority, tenant, handler FROM dts.lane WHERE id = $1", 1, {INT4OID}};
 
-int32 read_lane(Oid owner, int32 queue, const char* tenant, int priority) {
+int32 read_lane(Oid owner, int32 queue, const char* tenant, int priority, int32 handler) {
   const pg::AsOwner as(catalog().owner);
   SPI_connect();
-  const Datum values[] = {ObjectIdGetDatum(owner), Int32GetDatum(queue), Int32GetDatum(priority), CStringGetTextDatum(tenant)};
+  const Datum values[] = {ObjectIdGetDatum(owner), Int32GetDatum(queue), Int32GetDatum(priority), CStringGetTextDatum(tenant),
+                          Int32GetDatum(handler)};
   if (lane_find.run(values, nullptr, true) == 0) {
     lane_make.run(values);
     dirty = true;
@@ -253,24 +258,25 @@ const Handler* handler_by_id(int32 id) {
   return read_handler(nullptr, id);
 }
 
-LaneInfo lane_for(Oid owner, int32 queue, const char* tenant, int priority) {
+LaneInfo lane_for(Oid owner, int32 queue, const char* tenant, int priority, int32 handler) {
   check_cache();
   LaneCacheKey key;
   memset(&key, 0, sizeof(key));
   key.owner = owner;
   key.queue = queue;
   key.priority = priority;
+  key.handler = handler;
   strlcpy(key.tenant, tenant, sizeof(key.tenant));
   auto* entry = static_cast<LaneCacheEntry*>(hash_search(lane_cache, &key, HASH_FIND, nullptr));
   int32 id = 0;
   if (entry != nullptr) {
     id = entry->lane;
   } else {
-    id = read_lane(owner, queue, tenant, priority);
+    id = read_lane(owner, queue, tenant, priority, handler);
     entry = static_cast<LaneCacheEntry*>(hash_search(lane_cache, &key, HASH_ENTER, nullptr));
     entry->lane = id;
   }
-  return LaneInfo{id, owner, queue, static_cast<int16>(priority)};
+  return LaneInfo{id, owner, queue, static_cast<int16>(priority), handler, tenant_hash(key.tenant)};
 }
 
 const Lane* lane_by_id(int32 id) {
@@ -286,6 +292,8 @@ const Lane* lane_by_id(int32 id) {
     lane.info = LaneInfo{id, DatumGetObjectId(pg::column(0, 1, &null)), DatumGetInt32(pg::column(0, 2, &null)),
                          static_cast<int16>(DatumGetInt32(pg::column(0, 3, &null)))};
     strlcpy(lane.tenant, text_column(4, &null), sizeof(lane.tenant));
+    lane.info.handler = DatumGetInt32(pg::column(0, 5, &null));
+    lane.info.tenant = tenant_hash(lane.tenant);
     node = static_cast<LaneNode*>(hash_search(lane_ids, &id, HASH_ENTER, nullptr));
     node->lane = lane;
   }
@@ -294,7 +302,9 @@ const Lane* lane_by_id(int32 id) {
   return node == nullptr ? nullptr : &node->lane;
 }
 
-LaneInfo lane_with_priority(const Lane& lane, int priority) { return lane_for(lane.info.owner, lane.info.queue, lane.tenant, priority); }
+LaneInfo lane_with_priority(const Lane& lane, int priority) {
+  return lane_for(lane.info.owner, lane.info.queue, lane.tenant, priority, lane.info.handler);
+}
 
 bool is_admin(Oid role) {
   if (superuser_arg(role)) return true;

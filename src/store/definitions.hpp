@@ -54,8 +54,8 @@ struct Lane {
   char tenant[NAMEDATALEN * 4];
 };
 
-/// The lane of (owner, queue, tenant, priority), made if there is none.
-LaneInfo lane_for(Oid owner, int32 queue, const char* tenant, int priority);
+/// The lane of (owner, queue, tenant, priority, handler or 0), made if there is none.
+LaneInfo lane_for(Oid owner, int32 queue, const char* tenant, int priority, int32 handler);
 /// By id; nullptr if there is none.
 const Lane* lane_by_id(int32 id);
 

@@ -1,6 +1,7 @@
 #include "store/lanes.hpp"
 
 #include "settings.hpp"
+#include "store/permits.hpp"
 
 namespace dts::store {
 
@@ -16,15 +17,6 @@ Local local[kLocal];  // lane -> slot, a hint: every user checks under the lane'
 
 bool is(const LaneSlot& l, Oid db, int32 lane) { return l.used && l.lane == lane && l.db == db; }
 
-int64 first_of(const LaneSlot& l) { return static_cast<int64>(pg_atomic_read_u64(const_cast<pg_atomic_uint64*>(&l.first))); }
-
-int64 backoff_of(const LaneSlot& l) { return static_cast<int64>(pg_atomic_read_u64(const_cast<pg_atomic_uint64*>(&l.backoff_until))); }
-
-bool paused(const LaneSlot& l) { return l.queue_slot >= 0 && queues[l.queue_slot].paused; }
-
-/// When the lane may be claimed next.
-int64 due_at(const LaneSlot& l) { return Max(first_of(l), backoff_of(l)); }
-
 void unlink_lane(int slot) {
   LaneSlot& l = lanes[slot];
   if (l.pool >= 0) {
@@ -34,6 +26,7 @@ void unlink_lane(int slot) {
   }
   const LaneKey key{l.db, l.lane};
   hash_search(lane_table, &key, HASH_REMOVE, nullptr);
+  limits_detach(slot);
   l.used = false;
 }
 
@@ -43,7 +36,7 @@ int slot_of_later(int64 due) {
   int64 last_due = Max(due, GetCurrentTimestamp());
   for (int i = 0; i < shared->lane_count; i++) {
     const LaneSlot& l = lanes[i];
-    const int64 its = paused(l) ? core::kMax : due_at(l);
+    const int64 its = paused(l) ? core::kMax : wanted_at(l);
     if (pg_atomic_read_u32(const_cast<pg_atomic_uint32*>(&l.claims)) > 0 || its <= last_due) continue;
     last = i;
     last_due = its;
@@ -51,7 +44,7 @@ int slot_of_later(int64 due) {
   if (last < 0) return -1;
   LaneSlot& l = lanes[last];
   LWLockAcquire(&l.lock, LW_EXCLUSIVE);
-  const bool later = pg_atomic_read_u32(&l.claims) == 0 && (paused(l) || due_at(l) >= last_due);
+  const bool later = pg_atomic_read_u32(&l.claims) == 0 && (paused(l) || wanted_at(l) >= last_due);
   if (later) unlink_lane(last);
   LWLockRelease(&l.lock);
   return later ? last : -1;
@@ -63,7 +56,9 @@ int free_slot() {
   for (int i = 0; i < shared->lane_count; i++) {
     LaneSlot& l = lanes[i];
     if (!l.used) return i;
-    if (first_of(l) == core::kMax && pg_atomic_read_u32(&l.claims) == 0 && (oldest < 0 || l.last_use < lanes[oldest].last_use)) oldest = i;
+    if (static_cast<int64>(pg_atomic_read_u64(&l.first)) == core::kMax && pg_atomic_read_u32(&l.claims) == 0 &&
+        (oldest < 0 || l.last_use < lanes[oldest].last_use))
+      oldest = i;
   }
   if (shared->lane_count < settings::max_lanes) return shared->lane_count++;
   if (oldest < 0) return -1;
@@ -90,6 +85,8 @@ int make_slot(Oid db, const LaneInfo& info, int64 due) {
   LWLockAcquire(&l.lock, LW_EXCLUSIVE);
   l.lane = info.lane;
   l.priority = info.priority;
+  l.handler = info.handler;
+  l.tenant = info.tenant;
   l.db = db;
   l.owner = info.owner;
   l.queue_slot = queue;
@@ -105,6 +102,7 @@ int make_slot(Oid db, const LaneInfo& info, int64 due) {
   l.used = true;
   l.next = pools[pool].lane_head;
   pools[pool].lane_head = slot;
+  limits_attach(slot);
   LWLockRelease(&l.lock);
   return slot;
 }
@@ -145,6 +143,10 @@ int pool_of(Oid db, Oid owner, bool make) {
   p.used = true;
   LWLockRelease(&p.lock);
   return spare;
+}
+
+LaneInfo lane_info(const LaneSlot& l) {
+  return LaneInfo{l.lane, l.owner, l.queue_slot < 0 ? 0 : queues[l.queue_slot].queue, l.priority, l.handler, l.tenant};
 }
 
 int lane_slot_of(Oid db, int32 lane) {
@@ -198,7 +200,7 @@ int take(int slot, Oid db, int32 lane, int64 now, int max, core::Range* out) {
   LaneSlot& l = lanes[slot];
   LWLockAcquire(&l.lock, LW_EXCLUSIVE);
   int n = 0;
-  if (is(l, db, lane) && !paused(l) && backoff_of(l) <= now) n = l.set.take_due(now, max, out);
+  if (is(l, db, lane) && !paused(l) && static_cast<int64>(pg_atomic_read_u64(&l.backoff_until)) <= now) n = l.set.take_due(now, max, out);
   if (n > 0) {
     pg_atomic_write_u64(&l.first, static_cast<uint64>(l.set.first()));
     pg_atomic_fetch_add_u32(&l.claims, 1);
@@ -208,101 +210,6 @@ int take(int slot, Oid db, int32 lane, int64 now, int max, core::Range* out) {
 }
 
 void claim_done(int slot) { pg_atomic_fetch_sub_u32(&lanes[slot].claims, 1); }
-
-namespace {
-
-/// Wakes one idle executor of a pool; false if none is idle.
-bool wake_idle(PoolSlot& p) {
-  PGPROC* target = nullptr;
-  LWLockAcquire(&p.lock, LW_EXCLUSIVE);
-  for (int w = 0; w < kSlotWords && target == nullptr; w++) {
-    if (p.idle[w] == 0) continue;
-    const int bit = __builtin_ctzll(p.idle[w]);
-    p.idle[w] &= ~(uint64{1} << bit);
-    target = slots[w * 64 + bit].proc;
-  }
-  LWLockRelease(&p.lock);
-  wake(target);
-  return target != nullptr;
-}
-
-void want_executor(PoolSlot& p) {
-  // A pool without executor is always told; one with executors only when a worker may still be started.
-  // The scheduler itself looks at all pools in the same turn, and need not be told again within the time that it takes to grow.
-  const DatabaseSlot* const d = database_slot(p.db, false);
-  if (d != nullptr && d->proc == MyProc) return;
-  const TimestampTz now = GetCurrentTimestamp();
-  if (p.executors > 0 && now - p.asked_at < 5000) return;
-  p.asked_at = now;
-  if (p.executors == 0 || static_cast<int>(pg_atomic_read_u32(&shared->executors)) < settings::max_workers) tell_scheduler(p.db, kGrow);
-}
-
-/// Is something due, or due before the scheduler's clock rings? Returns whether the pool has due work.
-bool due_or_clock(const LaneSlot& l, int64 now, DatabaseSlot* d) {
-  if (!l.used || paused(l)) return false;
-  const int64 due = due_at(l);
-  if (due <= now) return true;
-  if (d != nullptr && due < static_cast<int64>(pg_atomic_read_u64(&d->sleep_until))) wake(d->proc);
-  return false;
-}
-
-}  // namespace
-
-void notify(int slot) {
-  if (slot < 0) return;
-  pg_memory_barrier();
-  const LaneSlot& l = lanes[slot];
-  const int pool = l.pool;
-  if (pool < 0 || !due_or_clock(l, GetCurrentTimestamp(), database_slot(l.db, false))) return;
-  if (!wake_idle(pools[pool])) want_executor(pools[pool]);
-}
-
-void notify_pool(int pool) {
-  if (pool < 0) return;
-  pg_memory_barrier();
-  const int64 now = GetCurrentTimestamp();
-  bool due = false;
-  LWLockAcquire(&shared->directory, LW_SHARED);
-  DatabaseSlot* const d = database_slot(pools[pool].db, false);
-  for (int i = pools[pool].lane_head; i != -1; i = lanes[i].next) due |= due_or_clock(lanes[i], now, d);
-  LWLockRelease(&shared->directory);
-  if (due && !wake_idle(pools[pool])) want_executor(pools[pool]);
-}
-
-void notify_database(Oid db) {
-  for (int i = 0; i < shared->pool_count; i++)
-    if (pools[i].used && pools[i].db == db) notify_pool(i);
-}
-
-int choose_lane(int pool, int64 now) {
-  int best = -1;
-  int64 best_due = core::kMax;
-  LWLockAcquire(&shared->directory, LW_SHARED);
-  for (int i = pools[pool].lane_head; i != -1; i = lanes[i].next) {
-    const LaneSlot& l = lanes[i];
-    const int64 due = due_at(l);
-    if (due > now || paused(l)) continue;
-    if (best < 0 || l.priority > lanes[best].priority || (l.priority == lanes[best].priority && due < best_due)) {
-      best = i;
-      best_due = due;
-    }
-  }
-  LWLockRelease(&shared->directory);
-  return best;
-}
-
-int64 next_due(Oid db, int64 now) {
-  int64 next = core::kMax;
-  LWLockAcquire(&shared->directory, LW_SHARED);
-  for (int i = 0; i < shared->lane_count; i++) {
-    const LaneSlot& l = lanes[i];
-    if (!l.used || l.db != db || paused(l)) continue;
-    const int64 due = due_at(l);
-    if (due > now && due < next) next = due;
-  }
-  LWLockRelease(&shared->directory);
-  return next;
-}
 
 void rescan_database(Oid db) {
   LWLockAcquire(&shared->directory, LW_SHARED);
@@ -331,6 +238,7 @@ void forget_database(Oid db) {
   }
   for (int i = 0; i < settings::max_queues; i++)
     if (queues[i].db == db) queues[i].used = false;
+  limits_forget(db);
   LWLockRelease(&shared->directory);
 }
 

@@ -12,7 +12,12 @@ struct LaneInfo {
   Oid owner;
   int32 queue;
   int16 priority;
+  int32 handler = 0;
+  uint64 tenant = 0;  // hash of its name, 0: none
 };
+
+/// The same of a lane that has a slot.
+LaneInfo lane_info(const LaneSlot& slot);
 
 /// Slot of a lane, or -1 (unknown or table full; then the scheduler has been told). A new slot starts with everything in its set.
 int lane_slot(Oid db, const LaneInfo& info);
@@ -40,6 +45,13 @@ void notify_database(Oid db);
 
 /// The lane that an executor of this pool should take from next, or -1: due, not paused, highest priority first, then oldest.
 int choose_lane(int pool, int64 now);
+
+/// When a lane has something to claim, leaving its limits aside.
+inline int64 wanted_at(const LaneSlot& l) {
+  return static_cast<int64>(Max(static_cast<int64>(pg_atomic_read_u64(const_cast<pg_atomic_uint64*>(&l.first))),
+                                static_cast<int64>(pg_atomic_read_u64(const_cast<pg_atomic_uint64*>(&l.backoff_until)))));
+}
+inline bool paused(const LaneSlot& l) { return l.queue_slot >= 0 && queues[l.queue_slot].paused; }
 
 /// Lowest due time in the future over the lanes of a database, kMax if there is none.
 int64 next_due(Oid db, int64 now);

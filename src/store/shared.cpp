@@ -10,6 +10,7 @@ Shared* shared = nullptr;
 QueueSlot* queues = nullptr;
 LaneSlot* lanes = nullptr;
 PoolSlot* pools = nullptr;
+LimitSlot* limits = nullptr;
 ExecutorSlot* slots = nullptr;
 DatabaseSlot* databases = nullptr;
 HTAB* lane_table = nullptr;
@@ -62,6 +63,11 @@ void init_all() {
     pg_atomic_init_u32(&lanes[i].claims, 0);
   }
   for (int i = 0; i < pool_limit(); i++) LWLockInitialize(&pools[i].lock, tranche);
+  for (int i = 0; i < settings::max_limits; i++) {
+    pg_atomic_init_u32(&limits[i].running, 0);
+    pg_atomic_init_u32(&limits[i].refused, 0);
+    pg_atomic_init_u64(&limits[i].spent_until, 0);
+  }
   for (int i = 0; i < kMaxSlots; i++) {
     LWLockInitialize(&slots[i].lock, tranche);
     pg_atomic_init_u64(&slots[i].current, 0);
@@ -89,6 +95,7 @@ Size shared_size() {
   size = add_size(size, mul_size(sizeof(QueueSlot), settings::max_queues));
   size = add_size(size, mul_size(sizeof(LaneSlot), settings::max_lanes));
   size = add_size(size, mul_size(sizeof(PoolSlot), pool_limit()));
+  size = add_size(size, mul_size(sizeof(LimitSlot), settings::max_limits));
   size = add_size(size, mul_size(sizeof(ExecutorSlot), kMaxSlots));
   size = add_size(size, mul_size(sizeof(DatabaseSlot), settings::max_databases));
   size = add_size(size, hash_estimate_size(settings::max_lanes, sizeof(LaneEntry)));
@@ -105,6 +112,7 @@ void shared_startup() {
   queues = make_zeroed<QueueSlot>("dts queues", settings::max_queues);
   lanes = make_zeroed<LaneSlot>("dts lanes", settings::max_lanes);
   pools = make_zeroed<PoolSlot>("dts pools", pool_limit());
+  limits = make_zeroed<LimitSlot>("dts limits", settings::max_limits);
   slots = make_zeroed<ExecutorSlot>("dts executors", kMaxSlots);
   databases = make_zeroed<DatabaseSlot>("dts databases", settings::max_databases);
   if (!found) init_all();

@@ -4,6 +4,7 @@
 
 #include "core/histogram.hpp"
 #include "core/range_set.hpp"
+#include "core/rate.hpp"
 #include "pg/postgres.hpp"
 
 namespace dts::store {
@@ -33,6 +34,34 @@ struct QueueSlot {
   char last_error[256];
 };
 
+/// What a limit is for: a lane has at most one limit of each scope.
+enum class Scope : uint8 { Queue, Handler, Owner, Tenant };
+inline constexpr int kScopes = 4;
+
+/// One limit (store/permits.hpp). Identity, settings and list change under `Shared::directory`; settings are read without lock.
+struct LimitSlot {
+  bool used;
+  bool paused;
+  Scope scope;
+  Oid db;
+  int32 entry;        // of dts.limit_entry
+  uint64 object;      // id of the queue, handler or role; hash of the tenant's name
+  int32 concurrency;  // -1: none
+  int32 weight;       // share of an owner or tenant
+  core::Rate rate;
+  int32 lane_head;               // its lanes
+  pg_atomic_uint32 running;      // places taken; a slot is used again only when it is 0
+  pg_atomic_uint32 refused;      // somebody found it full: who gives a place back tells
+  pg_atomic_uint64 spent_until;  // of the bucket (core/rate.hpp)
+};
+
+/// What a process holds of limits. It stands in shared memory, so that a new limit counts what runs already.
+struct Permits {
+  int32 lane;  // slot
+  int32 places;
+  int32 limit[kScopes];  // slots, -1: none
+};
+
 /// One lane. Identity changes under `Shared::directory` and the own lock; `set` and `first` under the own lock.
 struct LaneSlot {
   LWLock lock;
@@ -41,7 +70,11 @@ struct LaneSlot {
   int32 lane;
   Oid db, owner;
   int32 queue_slot, pool;
-  int32 next;                      // in the pool's list of lanes
+  int32 next;  // in the pool's list of lanes
+  int32 handler;
+  uint64 tenant;
+  int32 limit[kScopes];            // slots, -1: none; under the directory's lock
+  int32 limit_next[kScopes];       // in that limit's list of lanes
   pg_atomic_uint64 first;          // lowest due time in the set, as int64; readable without the lock
   pg_atomic_uint32 claims;         // claims in flight
   pg_atomic_uint64 backoff_until;  // nobody claims before: completing failed twice in a row here
@@ -84,6 +117,7 @@ struct ExecutorSlot {
   int32 n;
   int64 task[kHeldMax];
   Held state[kHeldMax];
+  Permits permits;
   pg_atomic_uint64 current;    // task running now, 0 between tasks; read by the signal handler
   pg_atomic_uint64 interrupt;  // task that the last signal was meant for; never cleared
 };
@@ -160,7 +194,7 @@ struct Shared {
   pg_atomic_uint32 wanting;    // pools that want an executor and cannot have one
   pg_atomic_uint64 next_generation;
   int32 slot_limit;
-  int32 lane_count, pool_count;  // slots ever used: the scans stop there
+  int32 lane_count, pool_count, limit_count;  // slots ever used: the scans stop there
   Waiter waiters[kWaiters];
 };
 
@@ -169,6 +203,7 @@ extern Shared* shared;
 extern QueueSlot* queues;
 extern LaneSlot* lanes;
 extern PoolSlot* pools;
+extern LimitSlot* limits;
 extern ExecutorSlot* slots;
 extern DatabaseSlot* databases;
 extern HTAB* lane_table;

@@ -126,6 +126,7 @@ int slot_reserve(int pool, uint64* generation) {
     s.pid = 0;
     s.proc = nullptr;
     s.retire = s.leased = false;
+    s.permits.places = 0;
     s.n = 0;
     s.since = GetCurrentTimestamp();
     s.task_since = s.deadline = 0;

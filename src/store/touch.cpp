@@ -27,6 +27,7 @@ struct TouchedLane {
 TransactionList<TouchedLane> touched_lanes;
 TransactionList<Ended> ended_tasks;
 TransactionList<QueueSettings> queue_changes;
+TransactionList<LimitSettings> limit_changes;
 HTAB* lane_positions = nullptr;  // lane -> place in touched_lanes, when there are many
 uint32 events = 0;
 bool launcher_too = false;
@@ -38,6 +39,7 @@ void forget() {
   touched_lanes.drop();
   ended_tasks.drop();
   queue_changes.drop();
+  limit_changes.drop();
   events = 0;
   launcher_too = definitions_changed = false;
 }
@@ -77,6 +79,7 @@ void on_commit() {
     notify(touched_lanes.items[i].slot);
   }
   for (int i = 0; i < queue_changes.n; i++) apply_queue(MyDatabaseId, queue_changes.items[i]);
+  for (int i = 0; i < limit_changes.n; i++) (void)apply_limit(MyDatabaseId, limit_changes.items[i]);
   for (int i = 0; i < ended_tasks.n; i++) {
     const Ended& e = ended_tasks.items[i];
     count(e);
@@ -84,7 +87,7 @@ void on_commit() {
     if (core::is_end(e.outcome)) board_remove(MyDatabaseId, e.task);
     if (core::is_end(e.outcome)) wake_waiters(MyDatabaseId, e.task, e.outcome);
   }
-  if (queue_changes.n > 0 || definitions_changed) {
+  if (queue_changes.n > 0 || limit_changes.n > 0 || definitions_changed) {
     if (database != nullptr) pg_atomic_fetch_add_u32(&database->generation, 1);
     notify_database(MyDatabaseId);
   }
@@ -158,6 +161,7 @@ void subtransaction_callback(SubXactEvent event, SubTransactionId subid, SubTran
   }
   while (ended_tasks.n > 0 && static_cast<SubTransactionId>(ended_tasks.items[ended_tasks.n - 1].subid) >= subid) ended_tasks.n--;
   while (queue_changes.n > 0 && static_cast<SubTransactionId>(queue_changes.items[queue_changes.n - 1].subid) >= subid) queue_changes.n--;
+  while (limit_changes.n > 0 && static_cast<SubTransactionId>(limit_changes.items[limit_changes.n - 1].subid) >= subid) limit_changes.n--;
   definitions_subabort();
 }
 
@@ -264,6 +268,13 @@ void touch_queue(const QueueSettings& q) {
   ensure_registered();
   QueueSettings& c = queue_changes.push();
   c = q;
+  c.subid = static_cast<int32>(GetCurrentSubTransactionId());
+}
+
+void touch_limit(const LimitSettings& l) {
+  ensure_registered();
+  LimitSettings& c = limit_changes.push();
+  c = l;
   c.subid = static_cast<int32>(GetCurrentSubTransactionId());
 }
 

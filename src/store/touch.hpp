@@ -3,7 +3,7 @@
 #pragma once
 
 #include "core/task_state.hpp"
-#include "store/lanes.hpp"
+#include "store/permits.hpp"
 
 namespace dts::store {
 
@@ -52,6 +52,10 @@ struct QueueSettings {
   char name[NAMEDATALEN];
 };
 void touch_queue(const QueueSettings& q);
+/// A limit's settings changed; the same.
+void touch_limit(const LimitSettings& l);
+/// Reads the row of one limit, or, with 0, those of all, as the owner of the extension (store/limit_rows.cpp).
+void each_limit(int32 entry, void (*use)(const LimitSettings&));
 /// The same at once, by the scheduler at its start. Returns the slot, -1 if the table is full.
 int apply_queue(Oid db, const QueueSettings& q);
 

@@ -1,0 +1,156 @@
+-- Limits: how many tasks of a queue, handler, owner or tenant run at once, and how many start in a time; pausing them. One row for each
+-- object that has any. What a queue alone has (its own pause, batches) is in dts.queue.
+
+CREATE FUNCTION dts._limit_state() RETURNS TABLE (entry int, running int, is_full boolean, next_at timestamptz)
+    LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'dts_limit_state';
+COMMENT ON FUNCTION dts._limit_state() IS 'Limits of this database in shared memory: places taken, whether none is free, and when the next task may start if its rate is used up.';
+
+CREATE FUNCTION dts._limit_name(e dts.limit_entry) RETURNS text
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT CASE $1.scope WHEN 'queue' THEN (SELECT q.name FROM dts.queue q WHERE q.id = $1.queue)
+                         WHEN 'handler' THEN (SELECT h.name FROM dts.handler h WHERE h.id = $1.handler)
+                         WHEN 'owner' THEN dts._role_name($1.owner) ELSE $1.tenant END $$;
+COMMENT ON FUNCTION dts._limit_name(dts.limit_entry) IS 'The name of what a limit is for.';
+
+CREATE FUNCTION dts._limit_for(queue text, handler text, owner text, tenant text) RETURNS dts.limit_entry
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE e dts.limit_entry;
+BEGIN
+    IF num_nonnulls(queue, handler, owner, tenant) <> 1 THEN
+        RAISE EXCEPTION 'exactly one of "queue", "handler", "owner" and "tenant" must be given' USING ERRCODE = 'invalid_parameter_value',
+            DETAIL = format('Got %s of them.', num_nonnulls(queue, handler, owner, tenant)), HINT = 'Example: queue => ''mail''.';
+    END IF;
+    e.queue := 0; e.handler := 0; e.owner := 0::oid::regrole; e.tenant := '';
+    IF queue IS NOT NULL THEN
+        e.scope := 'queue';
+        e.queue := (dts._queue_row(queue)).id;
+    ELSIF handler IS NOT NULL THEN
+        e.scope := 'handler';
+        SELECT h.id INTO e.handler FROM dts.handler h WHERE h.name = _limit_for.handler AND h.dropped_at IS NULL;
+        IF NOT FOUND THEN
+            RAISE EXCEPTION 'handler "%" does not exist', handler USING ERRCODE = 'undefined_object', HINT = 'The view dts.handlers shows those there are.';
+        END IF;
+    ELSIF owner IS NOT NULL THEN
+        e.scope := 'owner';
+        SELECT r.oid INTO e.owner FROM pg_roles r WHERE r.rolname = _limit_for.owner;
+        IF NOT FOUND THEN
+            RAISE EXCEPTION 'role "%" does not exist', owner USING ERRCODE = 'undefined_object', HINT = 'Role names are case-sensitive here.';
+        END IF;
+    ELSE
+        e.scope := 'tenant';
+        IF tenant = '' OR octet_length(tenant) > 200 THEN
+            RAISE EXCEPTION 'argument "tenant" must be 1 to 200 bytes long' USING ERRCODE = 'invalid_parameter_value', HINT = 'It is what tasks give as tenant.';
+        END IF;
+        e.tenant := tenant;
+    END IF;
+    RETURN e;
+END $$;
+COMMENT ON FUNCTION dts._limit_for(text, text, text, text) IS 'What a limit is for, from four arguments of which one is given.';
+
+CREATE FUNCTION dts._limit_row(queue text, handler text, owner text, tenant text) RETURNS dts.limit_entry
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE e dts.limit_entry := dts._limit_for(queue, handler, owner, tenant); found_row dts.limit_entry;
+BEGIN
+    INSERT INTO dts.limit_entry (scope, queue, handler, owner, tenant) VALUES (e.scope, e.queue, e.handler, e.owner, e.tenant) ON CONFLICT DO NOTHING;
+    SELECT * INTO found_row FROM dts.limit_entry x
+    WHERE (x.scope, x.queue, x.handler, x.owner, x.tenant) = (e.scope, e.queue, e.handler, e.owner, e.tenant) FOR UPDATE;
+    RETURN found_row;
+END $$;
+COMMENT ON FUNCTION dts._limit_row(text, text, text, text) IS 'The row for a limit, made if there is none, and locked.';
+
+CREATE FUNCTION dts._set_limit(caller oid, queue text, handler text, owner text, tenant text, concurrency int, rate int, per interval, burst int, reset text[]) RETURNS void
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE old dts.limit_entry; new dts.limit_entry; x text;
+BEGIN
+    IF concurrency < 0 THEN
+        RAISE EXCEPTION 'argument "concurrency" must not be negative' USING ERRCODE = 'invalid_parameter_value', DETAIL = format('Got %s.', concurrency),
+            HINT = 'Take a limit away with reset => ''{concurrency}''.';
+    ELSIF rate NOT BETWEEN 1 AND 1000000 THEN
+        RAISE EXCEPTION 'argument "rate" must be between 1 and 1000000' USING ERRCODE = 'invalid_parameter_value', DETAIL = format('Got %s.', rate),
+            HINT = 'It counts tasks in each "per"; take a limit away with reset => ''{rate}''.';
+    ELSIF per < '1 millisecond' OR per > '31 days' THEN
+        RAISE EXCEPTION 'argument "per" must be between 1 millisecond and 31 days' USING ERRCODE = 'invalid_parameter_value', DETAIL = format('Got %s.', per),
+            HINT = 'Example: rate => 10, per => ''1 second''.';
+    ELSIF burst NOT BETWEEN 1 AND 1000000 THEN
+        RAISE EXCEPTION 'argument "burst" must be between 1 and 1000000' USING ERRCODE = 'invalid_parameter_value', DETAIL = format('Got %s.', burst),
+            HINT = 'So many tasks may start at once after a pause; without it no interval ever holds more than "rate".';
+    END IF;
+    FOREACH x IN ARRAY COALESCE(reset, '{}') LOOP
+        IF x IS NULL OR x NOT IN ('concurrency', 'rate', 'burst') THEN
+            RAISE EXCEPTION 'invalid value in argument "reset": "%"', x USING ERRCODE = 'invalid_parameter_value', HINT = 'Use concurrency, rate or burst.';
+        END IF;
+    END LOOP;
+    old := dts._limit_row(queue, handler, owner, tenant);
+    new := old;
+    IF 'concurrency' = ANY (reset) THEN new.concurrency := NULL; END IF;
+    IF 'rate' = ANY (reset) THEN new.rate := NULL; new.per := '1 second'; new.burst := NULL; END IF;
+    IF 'burst' = ANY (reset) THEN new.burst := NULL; END IF;
+    new.concurrency := COALESCE(_set_limit.concurrency, new.concurrency);
+    new.rate := COALESCE(_set_limit.rate, new.rate);
+    new.per := COALESCE(_set_limit.per, new.per);
+    new.burst := COALESCE(_set_limit.burst, new.burst);
+    IF new.rate IS NULL AND (_set_limit.per IS NOT NULL OR _set_limit.burst IS NOT NULL) THEN
+        RAISE EXCEPTION 'argument "%" needs "rate"', CASE WHEN burst IS NULL THEN 'per' ELSE 'burst' END USING ERRCODE = 'invalid_parameter_value',
+            HINT = 'Example: rate => 10, per => ''1 second''.';
+    ELSIF extract(epoch FROM new.per) / new.rate * COALESCE(new.burst, 1) > 31 * 86400 THEN
+        RAISE EXCEPTION 'argument "burst" would take more than 31 days to fill' USING ERRCODE = 'invalid_parameter_value', HINT = 'Give a smaller burst, or a higher rate.';
+    END IF;
+    UPDATE dts.limit_entry e SET concurrency = new.concurrency, rate = new.rate, per = new.per, burst = new.burst, changed_at = clock_timestamp()
+    WHERE e.id = old.id RETURNING * INTO new;
+    PERFORM dts._audit(caller, 'set_limit', format('%s %s', new.scope, dts._limit_name(new)), to_jsonb(old), to_jsonb(new)), dts._changed('limit', old.id);
+END $$;
+COMMENT ON FUNCTION dts._set_limit(oid, text, text, text, text, int, int, interval, int, text[]) IS 'dts.set_limit, as the owner of the extension.';
+CREATE FUNCTION dts.set_limit(queue text DEFAULT NULL, handler text DEFAULT NULL, owner text DEFAULT NULL, tenant text DEFAULT NULL, concurrency int DEFAULT NULL,
+    rate int DEFAULT NULL, per interval DEFAULT NULL, burst int DEFAULT NULL, reset text[] DEFAULT NULL) RETURNS void
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'dts_as_owner';
+COMMENT ON FUNCTION dts.set_limit(text, text, text, text, int, int, interval, int, text[]) IS
+'Limits a queue, a handler, an owner or a tenant (give one of the four). concurrency: so many tasks run at once; rate: so many start in each per (1 second); burst: so many may start at once after a pause, at the price of more than rate in one interval. What is left out stays, what reset names (concurrency, rate, burst) is taken away. Takes effect at the next claim.';
+
+CREATE FUNCTION dts._set_paused(caller oid, wanted boolean, queue text, handler text, owner text, tenant text) RETURNS void
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE e dts.limit_entry := dts._limit_for(queue, handler, owner, tenant); was boolean; changed text; id int;
+BEGIN
+    IF e.scope = 'queue' THEN
+        SELECT q.paused INTO was FROM dts.queue q WHERE q.id = e.queue;
+    ELSE
+        e := dts._limit_row(queue, handler, owner, tenant);
+        was := e.paused;
+    END IF;
+    IF was = wanted THEN
+        RAISE NOTICE '% "%" is % paused', e.scope, dts._limit_name(e), CASE WHEN wanted THEN 'already' ELSE 'not' END;
+        RETURN;
+    END IF;
+    IF e.scope = 'queue' THEN
+        UPDATE dts.queue q SET paused = wanted WHERE q.id = e.queue;
+        changed := 'queue'; id := e.queue;
+    ELSE
+        UPDATE dts.limit_entry x SET paused = wanted, changed_at = clock_timestamp() WHERE x.id = e.id;
+        changed := 'limit'; id := e.id;
+    END IF;
+    PERFORM dts._audit(caller, CASE WHEN wanted THEN 'pause' ELSE 'resume' END,
+                       CASE e.scope WHEN 'queue' THEN queue ELSE format('%s %s', e.scope, dts._limit_name(e)) END, NULL, NULL), dts._changed(changed, id);
+END $$;
+COMMENT ON FUNCTION dts._set_paused(oid, boolean, text, text, text, text) IS 'dts.pause and dts.resume.';
+
+CREATE FUNCTION dts._pause(caller oid, queue text, handler text, owner text, tenant text) RETURNS void
+    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$ SELECT dts._set_paused($1, true, $2, $3, $4, $5) $$;
+COMMENT ON FUNCTION dts._pause(oid, text, text, text, text) IS 'dts.pause, as the owner of the extension.';
+CREATE FUNCTION dts._resume(caller oid, queue text, handler text, owner text, tenant text) RETURNS void
+    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$ SELECT dts._set_paused($1, false, $2, $3, $4, $5) $$;
+COMMENT ON FUNCTION dts._resume(oid, text, text, text, text) IS 'dts.resume, as the owner of the extension.';
+CREATE FUNCTION dts.pause(queue text DEFAULT NULL, handler text DEFAULT NULL, owner text DEFAULT NULL, tenant text DEFAULT NULL) RETURNS void
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'dts_as_owner';
+COMMENT ON FUNCTION dts.pause(text, text, text, text) IS 'Pauses a queue, a handler, an owner or a tenant (give one of the four): no task of it is started; running ones go on.';
+CREATE FUNCTION dts.resume(queue text DEFAULT NULL, handler text DEFAULT NULL, owner text DEFAULT NULL, tenant text DEFAULT NULL) RETURNS void
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'dts_as_owner';
+COMMENT ON FUNCTION dts.resume(text, text, text, text) IS 'Resumes a paused queue, handler, owner or tenant.';
+
+CREATE VIEW dts.limits WITH (security_barrier) AS
+SELECT e.scope, CASE e.scope WHEN 'queue' THEN q.name WHEN 'handler' THEN (SELECT h.name FROM dts.handler h WHERE h.id = e.handler)
+       WHEN 'owner' THEN dts._role_name(e.owner) ELSE e.tenant END AS name, e.paused OR COALESCE(q.paused, false) AS paused, e.concurrency, COALESCE(s.running, 0) AS running,
+       e.rate, CASE WHEN e.rate IS NOT NULL THEN e.per END AS per, e.burst, s.next_at, e.changed_at
+FROM dts.limit_entry e
+LEFT JOIN dts._limit_state() s ON s.entry = e.id
+LEFT JOIN dts.queue q ON q.id = e.queue AND e.scope = 'queue'
+WHERE CASE e.scope WHEN 'owner' THEN dts._caller_sees(e.owner) WHEN 'tenant' THEN dts._caller_sees(10::oid) ELSE true END AND q.dropped_at IS NULL;
+COMMENT ON VIEW dts.limits IS 'Limits of queues, handlers, owners and tenants: what is allowed, how many run, and when the next task may start if the rate is used up.';

@@ -1,0 +1,57 @@
+// Permits: what limits allow, taken in shared memory before rows are claimed (docs/architecture.md, "Limits"). For whoever runs
+// tasks, executor or not.
+#pragma once
+
+#include "store/lanes.hpp"
+
+namespace dts::store {
+
+/// Settings of a limit, from dts.limit_entry.
+struct LimitSettings {
+  int32 entry;
+  int32 subid;
+  Scope scope;
+  uint64 object;
+  bool paused;
+  int32 concurrency;  // -1: none
+  int32 weight;
+  core::Rate rate;
+};
+/// Puts settings into shared memory, counting what runs already. Returns false if there is no room. Needs no lock.
+bool apply_limit(Oid db, const LimitSettings& settings);
+
+/// What a limit for a tenant is known by.
+uint64 tenant_hash(const char* tenant);
+
+/// When the limits of a lane let something start: kMin if now, kMax if a place must be given back first, or a time after `now`.
+int64 permit_at(const LaneSlot& lane, int64 now);
+/// When a lane may be claimed next.
+inline int64 due_at(const LaneSlot& lane, int64 now) {
+  const int64 wanted = wanted_at(lane);
+  return wanted > now ? wanted : Max(wanted, permit_at(lane, now));
+}
+
+/// Takes one place in each limit of the lane, and tokens for at most n tasks; returns for how many, 0 if a limit is reached.
+/// `out` stands in shared memory and is guarded by `lock`, which is not held by the caller.
+int permits_take(int lane_slot, int n, LWLock* lock, Permits* out);
+/// Gives back tokens for tasks that were not started.
+void permits_unused(LWLock* lock, const Permits* permits, int n);
+/// Gives the place back and tells all who may wait for it, whoever owns them. May run in callbacks.
+void permits_give(LWLock* lock, Permits* permits);
+
+/// Lanes come and go; a database is gone. Need the directory lock.
+void limits_attach(int lane_slot);
+void limits_detach(int lane_slot);
+void limits_forget(Oid db);
+
+/// Tells all lanes that share a limit that a place is free.
+void notify_limit(int limit);
+
+/// What views show: whether no place is free; when the next task may start if the rate is used up, else 0.
+bool limit_full(const LimitSlot& limit);
+TimestampTz next_start(const LimitSlot& limit);
+
+/// Slot of a limit, -1 if there is none.
+int limit_slot(Oid db, Scope scope, uint64 object);
+
+}  // namespace dts::store
