@@ -6,6 +6,7 @@
 #include "run_sql.hpp"
 #include "settings.hpp"
 #include "store/journal.hpp"
+#include "store/keys.hpp"
 #include "store/permits.hpp"
 
 namespace dts {
@@ -135,6 +136,7 @@ Task lease(TaskTable& tasks, const Task& t, const LaneInfo& lane) {
   leased.lease_until = DT_NOEND;  // it lives as long as this process: the scheduler sees in the slots when that ends
   if (!pg_strong_random(&leased.token, sizeof(leased.token))) ereport(ERROR, (errmsg("could not make a random token")));
   tasks.update(t, leased, lane, lane);
+  if (t.ckey != 0) store::key_leased(t.ckey);
   return leased;
 }
 

@@ -100,6 +100,7 @@ constexpr Option kOptions[] = {
     option<&Options::tenant>("tenant"),
     option<&Options::owner>("owner"),
     option<&Options::depends_on>("depends_on"),
+    option<&Options::concurrency_key>("concurrency_key"),
 };
 
 }  // namespace

@@ -91,6 +91,7 @@ void start_up() {
   load_limits();
   maintain_history();
   (void)apply_requests();
+  count_keys();
   lapse_leases();
   if (list_lanes() != 0) pg_atomic_fetch_or_u32(&database->events, store::kUnlisted);
   store::agenda_everything(MyDatabaseId);
@@ -107,6 +108,7 @@ struct Timers {
   TimestampTz sweep = 0;    // when to sweep next
   TimestampTz second_look = 0;
   TimestampTz requests = 0;
+  TimestampTz keys = 0;
   TimestampTz lanes = 0;
   TimestampTz agenda = 0;
   TimestampTz lanes_rest = 0;  // not before, whatever we are told
@@ -134,6 +136,7 @@ void handle_events(Timers& timers, TimestampTz now) {
   if ((events & store::kUnlisted) != 0 && (timers.lanes == 0 || timers.lanes > now + kSecond)) timers.lanes = Max(now, timers.lanes_rest);
   if ((events & store::kSignals) != 0) wake_waiting();
   if ((events & store::kLease) != 0) lapse_leases();
+  if ((events & store::kKeys) != 0 && timers.keys == 0) timers.keys = now;
 }
 
 void handle_timers(Timers& timers, TimestampTz now) {
@@ -150,6 +153,7 @@ void handle_timers(Timers& timers, TimestampTz now) {
     if (timers.requests == 0) pg_atomic_compare_exchange_u32(&database->notes, &before, 0);
     timers.request_wait = Min(timers.request_wait * 2, 1000L);
   }
+  if (timers.keys != 0 && timers.keys <= now) timers.keys = look_at_keys() ? 0 : now + kSecond;
   if (timers.lanes != 0 && timers.lanes <= now) {
     const TimestampTz begin = GetCurrentTimestamp();
     timers.lanes = list_lanes();
@@ -217,7 +221,8 @@ void main_loop(MemoryContext memory) {
     const TimestampTz then = GetCurrentTimestamp();
     wait = sooner(wait, until(due, then));
     if (database->gate)
-      for (const TimestampTz t : {timers.history, timers.sweep, timers.second_look, timers.requests, timers.lanes, timers.agenda})
+      for (const TimestampTz t :
+           {timers.history, timers.sweep, timers.second_look, timers.requests, timers.lanes, timers.agenda, timers.keys})
         wait = sooner(wait, until(t, then));
     pgstat_report_stat(true);
     if (pg_atomic_read_u32(&database->events) != 0) continue;

@@ -27,6 +27,10 @@ extern volatile sig_atomic_t scheduler_working;
 /// Loads queues into shared memory.
 void load_queues();
 void load_limits();
+/// Leases that outlived the shared memory take their concurrency keys again.
+void count_keys();
+/// Makes parked tasks ready whose key is free; false if something failed, and is to be tried again.
+bool look_at_keys();
 /// Checks that this database may run here; fills why if not.
 bool check_site(char* why, size_t size);
 /// Gives a slot to each lane that has rows. Returns when to do so again because the table was too small for all, 0 if it was not.

@@ -9,6 +9,7 @@ int max_workers = 4;
 int max_lanes = 4096;
 int max_queues = 1024;
 int max_limits = 4096;
+int max_keys = 32768;
 int max_databases = 64;
 int worker_idle_timeout_ms = 60000;
 int worker_max_tasks = 1000000;
@@ -54,6 +55,8 @@ constexpr IntSetting kSizes[] = {
      262144, PGC_POSTMASTER, 0},
     {"dts.max_queues", "Queues, of all databases, that may exist.", &max_queues, 8, 65536, PGC_POSTMASTER, 0},
     {"dts.max_limits", "Limits of queues, handlers, owners and tenants, of all databases, that may exist.", &max_limits, 8, 262144,
+     PGC_POSTMASTER, 0},
+    {"dts.max_keys", "Concurrency keys, of all databases, of which tasks may run at the same time.", &max_keys, 64, 16777216,
      PGC_POSTMASTER, 0},
     {"dts.max_databases", "Databases in which dts may run.", &max_databases, 1, 1024, PGC_POSTMASTER, 0},
 };

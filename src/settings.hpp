@@ -8,6 +8,7 @@ extern int max_workers;
 extern int max_lanes;
 extern int max_queues;
 extern int max_limits;
+extern int max_keys;
 extern int max_databases;
 extern int worker_idle_timeout_ms;
 extern int worker_max_tasks;

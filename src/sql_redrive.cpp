@@ -3,6 +3,7 @@
 #include "pg/guard.hpp"
 #include "steer.hpp"
 #include "store/definitions.hpp"
+#include "store/keys.hpp"
 
 namespace dts {
 
@@ -76,6 +77,7 @@ bool redrive(int64 id) {
   const Lane* const lane = store::lane_by_id(t.lane);
   if (lane == nullptr) no_task(id);
   const LaneInfo info = lane->info;
+  t.ckey = store::key_of(info.queue, t.extra);
   TaskTable table = TaskTable::open();
   table.insert(t, info);
   table.close();

@@ -2,6 +2,7 @@
 #include "depends.hpp"
 #include "pg/as_owner.hpp"
 #include "pg/guard.hpp"
+#include "store/keys.hpp"
 
 namespace dts {
 
@@ -61,6 +62,7 @@ class Many {
   Many(FunctionCallInfo fcinfo, const Prepared& first, const Options& o)
       : prepared_(first), table_(TaskTable::open()), edges_(store::EdgeTable::open()) {
     links_.look(table_, read_depends(o.depends_on, false), &prepared_.task);
+    places_ = store::key_policy(first.lane).most;
     InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
     info_ = reinterpret_cast<ReturnSetInfo*>(fcinfo->resultinfo);
   }
@@ -68,10 +70,15 @@ class Many {
   void add() {
     Task& t = prepared_.task;
     t.id = store::next_task_id();
+    // Of one concurrency key only as many are ready as may run: the others would be parked one by one at their claim.
+    if (t.ckey != 0 && t.state == core::State::Ready && n_ == places_ && t.run_at <= t.submitted_at) t.state = core::State::Parked;
     table_.insert_untold(t);
-    if (t.state != core::State::Ready) links_.connect(table_, edges_, t, prepared_.lane);
+    if (t.state == core::State::Parked)
+      store::key_parked(t.ckey, t.id);
+    else if (t.state != core::State::Ready)
+      links_.connect(table_, edges_, t, prepared_.lane);
     if (n_ == 0) lowest_ = t.id;
-    highest_ = t.id;
+    if (t.state == core::State::Ready) highest_ = t.id;
     n_++;
     Datum value = Int64GetDatum(t.id);
     bool null = false;
@@ -79,7 +86,7 @@ class Many {
     if (n_ % 1024 == 0) CHECK_FOR_INTERRUPTS();
   }
   void finish() {
-    if (prepared_.task.state != core::State::Ready)
+    if (n_ > 0 && highest_ == 0)
       store::touch_submitted(prepared_.lane, n_);
     else if (n_ > 0)
       store::touch_inserted_many(prepared_.lane, {prepared_.task.run_at, lowest_}, {prepared_.task.run_at, highest_}, n_);
@@ -93,7 +100,7 @@ class Many {
   store::EdgeTable edges_;
   Links links_;
   ReturnSetInfo* info_ = nullptr;
-  int n_ = 0;
+  int n_ = 0, places_ = 0;
   int64 lowest_ = 0, highest_ = 0;
 };
 

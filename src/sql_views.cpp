@@ -2,7 +2,7 @@
 #include "pg/guard.hpp"
 #include "settings.hpp"
 #include "store/definitions.hpp"
-#include "store/permits.hpp"
+#include "store/keys.hpp"
 #include "store/slots.hpp"
 
 extern "C" {
@@ -162,6 +162,16 @@ DTS_FUNCTION(dts_limit_state) {
     put(info, v, nulls);
   }
   return Datum{0};
+}
+
+DTS_FUNCTION(dts_key_state) {
+  TupleDesc desc = nullptr;
+  if (get_call_result_type(fcinfo, nullptr, &desc) != TYPEFUNC_COMPOSITE) elog(ERROR, "unexpected result type of dts._key_state");
+  int held = 0;
+  const int64 holder = store::key_holder(PG_GETARG_INT64(0), &held);
+  Datum v[2] = {Int64GetDatum(holder), Int32GetDatum(held)};
+  bool nulls[2] = {holder == 0, false};
+  return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), v, nulls));
 }
 
 DTS_FUNCTION(dts_database_stats) {

@@ -3,6 +3,7 @@
 #include "pg/as_owner.hpp"
 #include "run_sql.hpp"
 #include "settings.hpp"
+#include "store/keys.hpp"
 #include "store/policy.hpp"
 
 namespace dts {
@@ -126,12 +127,22 @@ void push_member(JsonbParseState** state, const char* key, Jsonb* value) {
   pushJsonbValue(state, WJB_VALUE, &v);
 }
 
-Jsonb* extra_of(Jsonb* retry, Jsonb* labels) {
-  if (retry == nullptr && labels == nullptr) return nullptr;
+Jsonb* extra_of(Jsonb* retry, Jsonb* labels, const char* concurrency_key) {
+  if (retry == nullptr && labels == nullptr && concurrency_key == nullptr) return nullptr;
   JsonbParseState* state = nullptr;
   pushJsonbValue(&state, WJB_BEGIN_OBJECT, nullptr);
   push_member(&state, "retry", retry);
   push_member(&state, "labels", labels);
+  if (concurrency_key != nullptr) {
+    JsonbValue k, v;
+    k.type = v.type = jbvString;
+    k.val.string.val = const_cast<char*>("concurrency_key");
+    k.val.string.len = static_cast<int>(strlen(k.val.string.val));
+    v.val.string.val = const_cast<char*>(concurrency_key);
+    v.val.string.len = static_cast<int>(strlen(concurrency_key));
+    pushJsonbValue(&state, WJB_KEY, &k);
+    pushJsonbValue(&state, WJB_VALUE, &v);
+  }
   return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, nullptr));
 }
 
@@ -185,6 +196,8 @@ void check_options(const Options& o) {
     bad("tenant", "must be at most 200 bytes long", "A short id serves; the name can go into labels.");
   if (o.key != nullptr && (o.key[0] == '\0' || strlen(o.key) > 1000))
     bad("key", "must be 1 to 1000 bytes long", "Use a hash of what is longer.");
+  if (o.concurrency_key != nullptr && (o.concurrency_key[0] == '\0' || strlen(o.concurrency_key) > 1000))
+    bad("concurrency_key", "must be 1 to 1000 bytes long", "Use a hash of what is longer.");
   if (o.key == nullptr && (o.on_conflict != nullptr || o.key_ttl != nullptr))
     bad(o.on_conflict != nullptr ? "on_conflict" : "key_ttl", "needs \"key\"", "It says what becomes of a task with the same key.");
   if (o.depends_on != nullptr && o.on_conflict != nullptr && (strcmp(o.on_conflict, "replace") == 0 || strcmp(o.on_conflict, "push") == 0))
@@ -221,12 +234,15 @@ Prepared prepare(const Options& o, const Defaults& h, int32 handler, const char*
     t.expires_at = plus(t.run_at, expires);
   }
   t.has_expires = o.expires.given || expires != nullptr;
-  t.extra = extra_of(o.retry != nullptr ? o.retry : h.retry != nullptr ? h.retry : q.defaults.retry, o.labels);
+  t.extra = extra_of(o.retry != nullptr ? o.retry : h.retry != nullptr ? h.retry : q.defaults.retry, o.labels, o.concurrency_key);
   t.flags = (transactional ? core::kTransactional : 0) | (capture ? core::kCapture : 0) | (o.key != nullptr ? core::kHasKey : 0) |
             (t.extra != nullptr ? core::kHasExtra : 0);
   p.lane = store::lane_for(owner, q.id, o.tenant == nullptr ? "" : o.tenant, priority, handler);
   t.handler = handler;
   t.lane = p.lane.lane;
+  t.ckey = store::key_of(q.id, o.concurrency_key);
+  // What would only be parked at its claim starts parked. Not a task due later: no place is kept for it.
+  if (t.ckey != 0 && t.run_at <= now && store::key_busy(t.ckey, store::key_policy(p.lane))) t.state = core::State::Parked;
   settle_site();
   warn_if_not_loaded();
   return p;

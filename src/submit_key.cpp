@@ -97,7 +97,8 @@ int64 meet(TaskTable& table, const Task& existing, Prepared& p, const Options& o
   if (lane == nullptr) return existing.id;
   const store::LaneInfo from = lane->info;
   if (mode == OnConflict::Error) return refuse(o, existing.id);
-  if (mode == OnConflict::Return || existing.state != core::State::Ready) {
+  const bool waits = existing.state == core::State::Ready || existing.state == core::State::Parked;
+  if (mode == OnConflict::Return || !waits) {
     table.keep(existing, from);
     return existing.id;
   }
@@ -105,10 +106,11 @@ int64 meet(TaskTable& table, const Task& existing, Prepared& p, const Options& o
   store::LaneInfo to = from;
   if (mode == OnConflict::Push) {
     now.run_at = p.task.run_at;
+    now.state = core::State::Ready;  // parked ones go through the claim again
   } else {
     now = p.task;
     now.id = existing.id;
-    now.state = existing.state;
+    now.state = core::State::Ready;
     to = p.lane;
   }
   table.update(existing, now, from, to);

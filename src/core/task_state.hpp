@@ -10,6 +10,7 @@ enum class State : int16_t {
   Blocked = 1,  // waits for dependencies
   Leased = 2,   // runs outside a transaction of its own (not transactional, later: HTTP, mail, agents)
   Waiting = 3,  // waits for a signal, an approval, a child
+  Parked = 4,   // due, and behind a held concurrency key: shown as ready
   Succeeded = 10,
   Failed = 11,  // attempts used up: a dead letter
   Expired = 12,
@@ -24,11 +25,12 @@ enum class Kind : int16_t { Sql = 0, Http = 1, Mail = 2, Command = 3 };
 constexpr bool is_end(State s) { return s >= State::Succeeded && s <= State::Skipped; }
 
 /// Whether this number is a state that a row of dts.task may have.
-constexpr bool is_stored(int s) { return s >= 0 && s <= 3; }
+constexpr bool is_stored(int s) { return s >= 0 && s <= 4; }
 
 constexpr const char* name(State s) {
   switch (s) {
-    case State::Ready: return "ready";
+    case State::Ready:
+    case State::Parked: return "ready";
     case State::Blocked: return "blocked";
     case State::Leased: return "running";
     case State::Waiting: return "waiting";
@@ -46,7 +48,8 @@ constexpr const char* name(State s) {
 /// Failed -> Ready is a redrive. Everything else that has ended stays so.
 constexpr bool may_move(State from, State to) {
   switch (from) {
-    case State::Ready: return to == State::Ready || to == State::Blocked || to == State::Leased || to == State::Waiting || is_end(to);
+    case State::Parked: return to == State::Ready || to == State::Parked || to == State::Blocked || (is_end(to) && to != State::Succeeded);
+    case State::Ready: return to == State::Ready || to == State::Parked || to == State::Blocked || to == State::Leased || to == State::Waiting || is_end(to);
     case State::Blocked: return to == State::Ready || is_end(to);
     case State::Leased: return to == State::Ready || (is_end(to) && to != State::Expired && to != State::Skipped);
     case State::Waiting: return to == State::Ready || is_end(to);

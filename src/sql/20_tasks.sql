@@ -1,5 +1,5 @@
 -- Unfinished tasks and what belongs to them. Fixed-width columns first: the claim reads them by fixed offsets.
--- Task states: 0 ready, 1 blocked, 2 leased, 3 waiting; ends: 10 succeeded, 11 failed, 12 expired, 13 cancelled, 14 skipped.
+-- Task states: 0 ready, 1 blocked, 2 leased, 3 waiting, 4 parked behind a concurrency key; ends: 10 succeeded, 11 failed, 12 expired, 13 cancelled, 14 skipped.
 -- src/core/task_state.hpp holds the same numbers and the legal moves.
 
 CREATE SEQUENCE dts.task_id_seq AS bigint;
@@ -23,6 +23,7 @@ CREATE TABLE dts.task (
     token uuid,
     need int4,
     edges int4,
+    ckey bigint,
     sql text,
     args jsonb,
     extra jsonb,
@@ -33,6 +34,7 @@ CREATE TABLE dts.task (
 CREATE INDEX task_claim ON dts.task (lane, run_at, id) WHERE state = 0;
 CREATE INDEX task_lease ON dts.task (lease_until) WHERE state = 2;
 CREATE INDEX task_blocked ON dts.task (id) WHERE state = 1;
+CREATE INDEX task_ckey ON dts.task (ckey, id) WHERE ckey IS NOT NULL;
 CREATE INDEX task_expires ON dts.task (expires_at) WHERE expires_at IS NOT NULL;
 COMMENT ON TABLE dts.task IS 'Unfinished tasks only: inserted, at most a few times updated, deleted in the transaction that ends them. Read the view dts.tasks.';
 

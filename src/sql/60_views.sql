@@ -3,7 +3,7 @@
 
 CREATE FUNCTION dts._state_name(state int2) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT CASE $1 WHEN 0 THEN 'ready' WHEN 1 THEN 'blocked' WHEN 2 THEN 'running' WHEN 3 THEN 'waiting' WHEN 10 THEN 'succeeded' WHEN 11 THEN 'failed'
+    SELECT CASE $1 WHEN 0 THEN 'ready' WHEN 1 THEN 'blocked' WHEN 2 THEN 'running' WHEN 3 THEN 'waiting' WHEN 4 THEN 'ready' WHEN 10 THEN 'succeeded' WHEN 11 THEN 'failed'
                    WHEN 12 THEN 'expired' WHEN 13 THEN 'cancelled' WHEN 14 THEN 'skipped' WHEN 20 THEN 'retry' END $$;
 COMMENT ON FUNCTION dts._state_name(int2) IS 'The name of a stored state.';
 
@@ -137,7 +137,7 @@ SELECT q.name, q.paused, q.batch_size, q.durable, q.history, q.retention, q.prio
 FROM dts.queue q
 LEFT JOIN dts._queue_stats() s ON s.queue = q.id
 LEFT JOIN LATERAL (
-    SELECT pg_catalog.count(*) FILTER (WHERE t.state = 0 AND h.task IS NULL AND t.run_at <= pg_catalog.clock_timestamp()) AS ready,
+    SELECT pg_catalog.count(*) FILTER (WHERE t.state = 4 OR t.state = 0 AND h.task IS NULL AND t.run_at <= pg_catalog.clock_timestamp()) AS ready,
            pg_catalog.count(*) FILTER (WHERE t.state = 0 AND h.task IS NULL AND t.run_at > pg_catalog.clock_timestamp()) AS scheduled,
            pg_catalog.count(*) FILTER (WHERE t.state = 1) AS blocked,
            pg_catalog.count(*) FILTER (WHERE t.state = 2 OR h.task IS NOT NULL) AS running,

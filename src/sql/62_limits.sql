@@ -5,6 +5,10 @@ CREATE FUNCTION dts._limit_state() RETURNS TABLE (entry int, running int, is_ful
     LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'dts_limit_state';
 COMMENT ON FUNCTION dts._limit_state() IS 'Limits of this database in shared memory: places taken, whether none is free, and when the next task may start if its rate is used up.';
 
+CREATE FUNCTION dts._key_state(ckey bigint, OUT holder bigint, OUT held int) RETURNS record
+    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'dts_key_state';
+COMMENT ON FUNCTION dts._key_state(bigint) IS 'The task that took a place of a concurrency key last, and how many are taken.';
+
 CREATE FUNCTION dts._limit_name(e dts.limit_entry) RETURNS text
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT CASE $1.scope WHEN 'queue' THEN (SELECT q.name FROM dts.queue q WHERE q.id = $1.queue)
@@ -58,7 +62,7 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION dts._limit_row(text, text, text, text) IS 'The row for a limit, made if there is none, and locked.';
 
-CREATE FUNCTION dts._set_limit(caller oid, queue text, handler text, owner text, tenant text, concurrency int, rate int, per interval, burst int, reset text[]) RETURNS void
+CREATE FUNCTION dts._set_limit(caller oid, queue text, handler text, owner text, tenant text, concurrency int, rate int, per interval, burst int, key_concurrency int, key_fifo boolean, reset text[]) RETURNS void
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE old dts.limit_entry; new dts.limit_entry; x text;
 BEGIN
@@ -74,10 +78,16 @@ BEGIN
     ELSIF burst NOT BETWEEN 1 AND 1000000 THEN
         RAISE EXCEPTION 'argument "burst" must be between 1 and 1000000' USING ERRCODE = 'invalid_parameter_value', DETAIL = format('Got %s.', burst),
             HINT = 'So many tasks may start at once after a pause; without it no interval ever holds more than "rate".';
+    ELSIF key_concurrency NOT BETWEEN 1 AND 10000 THEN
+        RAISE EXCEPTION 'argument "key_concurrency" must be between 1 and 10000' USING ERRCODE = 'invalid_parameter_value', DETAIL = format('Got %s.', key_concurrency),
+            HINT = 'So many tasks of one concurrency_key may run at once; 1 is the default.';
+    ELSIF queue IS NULL AND num_nonnulls(key_concurrency, key_fifo) > 0 THEN
+        RAISE EXCEPTION 'argument "%" is for queues', CASE WHEN key_fifo IS NULL THEN 'key_concurrency' ELSE 'key_fifo' END USING ERRCODE = 'invalid_parameter_value',
+            HINT = 'A concurrency_key belongs to its queue.';
     END IF;
     FOREACH x IN ARRAY COALESCE(reset, '{}') LOOP
-        IF x IS NULL OR x NOT IN ('concurrency', 'rate', 'burst') THEN
-            RAISE EXCEPTION 'invalid value in argument "reset": "%"', x USING ERRCODE = 'invalid_parameter_value', HINT = 'Use concurrency, rate or burst.';
+        IF x IS NULL OR x NOT IN ('concurrency', 'rate', 'burst', 'key_concurrency') THEN
+            RAISE EXCEPTION 'invalid value in argument "reset": "%"', x USING ERRCODE = 'invalid_parameter_value', HINT = 'Use concurrency, rate, burst or key_concurrency.';
         END IF;
     END LOOP;
     old := dts._limit_row(queue, handler, owner, tenant);
@@ -85,26 +95,33 @@ BEGIN
     IF 'concurrency' = ANY (reset) THEN new.concurrency := NULL; END IF;
     IF 'rate' = ANY (reset) THEN new.rate := NULL; new.per := '1 second'; new.burst := NULL; END IF;
     IF 'burst' = ANY (reset) THEN new.burst := NULL; END IF;
+    IF 'key_concurrency' = ANY (reset) THEN new.key_concurrency := NULL; END IF;
     new.concurrency := COALESCE(_set_limit.concurrency, new.concurrency);
     new.rate := COALESCE(_set_limit.rate, new.rate);
     new.per := COALESCE(_set_limit.per, new.per);
     new.burst := COALESCE(_set_limit.burst, new.burst);
+    new.key_concurrency := COALESCE(_set_limit.key_concurrency, new.key_concurrency);
+    new.key_fifo := COALESCE(_set_limit.key_fifo, new.key_fifo);
+    IF new.key_fifo AND new.key_concurrency > 1 THEN
+        RAISE EXCEPTION 'argument "key_fifo" allows one task of a key at a time' USING ERRCODE = 'invalid_parameter_value', DETAIL = format('"key_concurrency" is %s.', new.key_concurrency),
+            HINT = 'Several at once have no order.';
+    END IF;
     IF new.rate IS NULL AND (_set_limit.per IS NOT NULL OR _set_limit.burst IS NOT NULL) THEN
         RAISE EXCEPTION 'argument "%" needs "rate"', CASE WHEN burst IS NULL THEN 'per' ELSE 'burst' END USING ERRCODE = 'invalid_parameter_value',
             HINT = 'Example: rate => 10, per => ''1 second''.';
     ELSIF extract(epoch FROM new.per) / new.rate * COALESCE(new.burst, 1) > 31 * 86400 THEN
         RAISE EXCEPTION 'argument "burst" would take more than 31 days to fill' USING ERRCODE = 'invalid_parameter_value', HINT = 'Give a smaller burst, or a higher rate.';
     END IF;
-    UPDATE dts.limit_entry e SET concurrency = new.concurrency, rate = new.rate, per = new.per, burst = new.burst, changed_at = clock_timestamp()
+    UPDATE dts.limit_entry e SET concurrency = new.concurrency, rate = new.rate, per = new.per, burst = new.burst, key_concurrency = new.key_concurrency, key_fifo = new.key_fifo, changed_at = clock_timestamp()
     WHERE e.id = old.id RETURNING * INTO new;
     PERFORM dts._audit(caller, 'set_limit', format('%s %s', new.scope, dts._limit_name(new)), to_jsonb(old), to_jsonb(new)), dts._changed('limit', old.id);
 END $$;
-COMMENT ON FUNCTION dts._set_limit(oid, text, text, text, text, int, int, interval, int, text[]) IS 'dts.set_limit, as the owner of the extension.';
+COMMENT ON FUNCTION dts._set_limit(oid, text, text, text, text, int, int, interval, int, int, boolean, text[]) IS 'dts.set_limit, as the owner of the extension.';
 CREATE FUNCTION dts.set_limit(queue text DEFAULT NULL, handler text DEFAULT NULL, owner text DEFAULT NULL, tenant text DEFAULT NULL, concurrency int DEFAULT NULL,
-    rate int DEFAULT NULL, per interval DEFAULT NULL, burst int DEFAULT NULL, reset text[] DEFAULT NULL) RETURNS void
+    rate int DEFAULT NULL, per interval DEFAULT NULL, burst int DEFAULT NULL, key_concurrency int DEFAULT NULL, key_fifo boolean DEFAULT NULL, reset text[] DEFAULT NULL) RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'dts_as_owner';
-COMMENT ON FUNCTION dts.set_limit(text, text, text, text, int, int, interval, int, text[]) IS
-'Limits a queue, a handler, an owner or a tenant (give one of the four). concurrency: so many tasks run at once; rate: so many start in each per (1 second); burst: so many may start at once after a pause, at the price of more than rate in one interval. What is left out stays, what reset names (concurrency, rate, burst) is taken away. Takes effect at the next claim.';
+COMMENT ON FUNCTION dts.set_limit(text, text, text, text, int, int, interval, int, int, boolean, text[]) IS
+'Limits a queue, a handler, an owner or a tenant (give one of the four). concurrency: so many tasks run at once; rate: so many start in each per (1 second); burst: so many may start at once after a pause, at the price of more than rate in one interval. key_concurrency (1): so many tasks of one concurrency_key run at once; key_fifo: strictly in the order of submission, a failed one holds up the rest until it has ended. What is left out stays, what reset names (concurrency, rate, burst, key_concurrency) is taken away. Takes effect at the next claim.';
 
 CREATE FUNCTION dts._set_paused(caller oid, wanted boolean, queue text, handler text, owner text, tenant text) RETURNS void
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
@@ -148,7 +165,7 @@ COMMENT ON FUNCTION dts.resume(text, text, text, text) IS 'Resumes a paused queu
 CREATE VIEW dts.limits WITH (security_barrier) AS
 SELECT e.scope, CASE e.scope WHEN 'queue' THEN q.name WHEN 'handler' THEN (SELECT h.name FROM dts.handler h WHERE h.id = e.handler)
        WHEN 'owner' THEN dts._role_name(e.owner) ELSE e.tenant END AS name, e.paused OR COALESCE(q.paused, false) AS paused, e.concurrency, COALESCE(s.running, 0) AS running,
-       e.rate, CASE WHEN e.rate IS NOT NULL THEN e.per END AS per, e.burst, s.next_at, e.changed_at
+       e.rate, CASE WHEN e.rate IS NOT NULL THEN e.per END AS per, e.burst, COALESCE(e.key_concurrency, 1) AS key_concurrency, e.key_fifo, s.next_at, e.changed_at
 FROM dts.limit_entry e
 LEFT JOIN dts._limit_state() s ON s.entry = e.id
 LEFT JOIN dts.queue q ON q.id = e.queue AND e.scope = 'queue'

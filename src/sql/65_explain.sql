@@ -58,6 +58,24 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION dts._explain_limit(oid, dts.lane) IS 'The limit that keeps tasks of a lane from starting now, in words, or NULL.';
 
+CREATE FUNCTION dts._explain_key(caller oid, t dts.task) RETURNS text
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE k record; first dts.task; since timestamptz; mine boolean; key text := t.extra ->> 'concurrency_key'; holder bigint;
+BEGIN
+    SELECT * INTO k FROM dts._key_state(t.ckey);
+    holder := k.holder;
+    IF holder IS NULL THEN
+        SELECT * INTO first FROM dts.task x WHERE x.ckey = t.ckey AND x.id <> t.id AND x.state <> 4 ORDER BY x.id LIMIT 1;
+        IF NOT FOUND THEN RETURN format('key "%s" has just become free; the task is about to be made ready', key); END IF;
+        holder := first.id;
+    END IF;
+    SELECT dts._role_may(caller, l.owner) INTO mine FROM dts.task x JOIN dts.lane l ON l.id = x.lane WHERE x.id = holder;
+    SELECT h.started_at INTO since FROM dts._held() h WHERE h.task = holder;
+    RETURN format('key "%s" is held by %s%s', key, CASE WHEN mine THEN format('task %s', holder) ELSE 'a task of another role' END,
+                  CASE WHEN since IS NOT NULL THEN format(', running for %s', dts._seconds(clock_timestamp() - since)) WHEN first.run_at > clock_timestamp() THEN format(', which is due at %s', first.run_at) ELSE '' END);
+END $$;
+COMMENT ON FUNCTION dts._explain_key(oid, dts.task) IS 'What holds the concurrency key of a parked task, in words.';
+
 CREATE FUNCTION dts._explain(caller oid, task bigint) RETURNS text
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -117,6 +135,8 @@ BEGIN
         RETURN format('its owner "%s" may not connect to this database', dts._role_name(l.owner));
     ELSIF current_setting('dts.allow_superuser_tasks', true) = 'off' AND EXISTS (SELECT FROM pg_roles x WHERE x.oid = l.owner AND x.rolsuper) THEN
         RETURN format('its owner "%s" is a superuser, and dts.allow_superuser_tasks is off', dts._role_name(l.owner));
+    ELSIF t.state = 4 THEN
+        RETURN dts._explain_key(caller, t);
     ELSIF h.state = 'held' THEN
         RETURN format('claimed by process %s, which runs it next', h.pid);
     END IF;
@@ -155,6 +175,9 @@ DECLARE now timestamptz := clock_timestamp(); grace interval := '2 minutes';
 BEGIN
     -- Each branch names a state whose deadline passed. In a healthy system all are empty.
     RETURN QUERY
+    SELECT t.id, 'ready'::text, t.run_at, 'parked behind a concurrency key that nothing holds'::text FROM dts.task t CROSS JOIN LATERAL dts._key_state(t.ckey) k
+    WHERE t.state = 4 AND t.run_at < now - grace AND k.held = 0 AND NOT EXISTS (SELECT FROM dts.task o WHERE o.ckey = t.ckey AND o.state <> 4)
+    UNION ALL
     SELECT t.id, 'ready'::text, t.run_at, format('due for %s although an executor of its owner is idle', now - t.run_at)
     FROM dts.lane l JOIN dts.queue q ON q.id = l.queue AND NOT q.paused
     CROSS JOIN LATERAL (SELECT x.id, x.run_at FROM dts.task x WHERE x.lane = l.id AND x.state = 0 ORDER BY x.run_at, x.id LIMIT 1) t
@@ -167,7 +190,7 @@ BEGIN
     FROM dts.lane l JOIN dts.task t ON t.lane = l.id AND t.state = 0 AND t.run_at < now - grace
     WHERE NOT EXISTS (SELECT FROM pg_roles r WHERE r.oid = l.owner AND r.rolcanlogin)
     UNION ALL
-    SELECT t.id, dts._state_name(t.state), t.run_at, format('state %s is not known', t.state) FROM dts.task t WHERE t.state NOT IN (0, 1, 2, 3)
+    SELECT t.id, dts._state_name(t.state), t.run_at, format('state %s is not known', t.state) FROM dts.task t WHERE t.state NOT IN (0, 1, 2, 3, 4)
     UNION ALL
     SELECT t.id, 'running', t.lease_until, 'its lease is over and nobody took it back' FROM dts.task t WHERE t.state = 2 AND (t.lease_until IS NULL OR t.lease_until < now - grace)
     UNION ALL

@@ -1,7 +1,7 @@
 // The claim: ranges are taken from the lane first, the snapshot comes second, what was not examined is put back. The order is what
 // makes it correct (docs/architecture.md, "Claiming").
 #include "pg/point.hpp"
-#include "store/tasks.hpp"
+#include "store/keys.hpp"
 
 namespace dts::store {
 
@@ -47,8 +47,9 @@ core::Key key_of(TupleTableSlot* slot) {
 /// One scan over taken ranges, with one snapshot.
 class RangeScan {
  public:
-  RangeScan(Relation heap, Relation index, int32 lane)
-      : heap_(heap),
+  RangeScan(TaskTable& tasks, Relation heap, Relation index, int32 lane)
+      : tasks_(tasks),
+        heap_(heap),
         lane_(lane),
         now_(GetCurrentTimestamp()),
         snapshot_(RegisterSnapshot(GetLatestSnapshot())),
@@ -65,16 +66,25 @@ class RangeScan {
     int n = 0;
     *position = r.lo;
     begin(r.lo, due_end(r));
-    while (n < max && index_getnext_slot(scan_, ForwardScanDirection, row_)) {
+    while (n < max && !tired() && index_getnext_slot(scan_, ForwardScanDirection, row_)) {
       *position = next(key_of(row_));
       // A version that is not current is passed by: whoever moved the row offers its new key.
       if (!lock_row()) continue;
       read_task(row_, &out[n]);
       touch_claimed(slot, lane, out[n].key());
+      if (out[n].ckey != 0 && !admitted(out[n], lane)) {
+        out[n] = Task();
+        continue;
+      }
       n++;
     }
     return n;
   }
+
+  /// Some row had to be left for want of room.
+  [[nodiscard]] bool later() const { return later_; }
+  /// Enough was parked for one transaction.
+  [[nodiscard]] bool tired() const { return parked_ >= kParkedMax; }
 
   /// What is left of a range that was scanned to its due end: from the first row that is there on. False if nothing is.
   bool rest_of(const core::Range& r, core::Range* rest) {
@@ -87,6 +97,13 @@ class RangeScan {
   }
 
  private:
+  bool admitted(const Task& task, const LaneInfo& lane) {
+    const Admitted a = admit(tasks_, task, lane);
+    if (a == Admitted::Parked) parked_++;
+    if (a == Admitted::Later) touch_kept(lane, task.key());
+    later_ |= a == Admitted::Later;
+    return a == Admitted::Yes;
+  }
   [[nodiscard]] core::Key due_end(const core::Range& r) const { return r.hi.run_at <= now_ ? r.hi : core::Key{now_, core::kMax}; }
   void begin(core::Key lo, core::Key hi) {
     keys_.set(lane_, lo, hi);
@@ -103,8 +120,12 @@ class RangeScan {
     return r == TM_Ok;
   }
 
+  static constexpr int kParkedMax = 500;
+  TaskTable& tasks_;
   Relation heap_;
   int32 lane_;
+  int parked_ = 0;
+  bool later_ = false;
   TimestampTz now_;
   Snapshot snapshot_;
   TupleTableSlot* row_;
@@ -120,7 +141,7 @@ int TaskTable::claim(int slot, const LaneInfo& lane, int max, Task* out) {
   if (taken.n == 0) return 0;
   taken.slot = slot;  // from here on an abort offers the ranges whole
   DTS_POINT("claim.taken");
-  RangeScan scan(heap_, claim_index(), lane.lane);
+  RangeScan scan(*this, heap_, claim_index(), lane.lane);
   DTS_POINT("claim.snapshot");
   CHECK_FOR_INTERRUPTS();  // the ranges are safe: an abort offers them
   core::Range rest[lengthof(taken.range)];
@@ -128,14 +149,16 @@ int TaskTable::claim(int slot, const LaneInfo& lane, int max, Task* out) {
   for (int i = 0; i < taken.n; i++) {
     const core::Range& r = taken.range[i];
     core::Key position = r.lo;
-    if (n < max) n += scan.lock_due(r, slot, lane, max - n, out + n, &position);
-    if (n < max)
+    if (n < max && !scan.tired()) n += scan.lock_due(r, slot, lane, max - n, out + n, &position);
+    if (n < max && !scan.tired())
       rests += scan.rest_of(r, &rest[rests]) ? 1 : 0;
     else if (position <= r.hi)
       rest[rests++] = core::Range{position, r.hi};
   }
   scan.end();
   DTS_POINT("claim.scanned");
+  // No room for one more key in shared memory: whoever ends makes some.
+  if (scan.later()) back_off(slot);
   offer_ranges(slot, MyDatabaseId, lane.lane, rest, rests);
   claim_done(slot);
   taken.slot = -1;

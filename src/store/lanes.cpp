@@ -1,7 +1,7 @@
 #include "store/lanes.hpp"
 
 #include "settings.hpp"
-#include "store/permits.hpp"
+#include "store/keys.hpp"
 
 namespace dts::store {
 
@@ -239,6 +239,7 @@ void forget_database(Oid db) {
   for (int i = 0; i < settings::max_queues; i++)
     if (queues[i].db == db) queues[i].used = false;
   limits_forget(db);
+  keys_forget(db);
   LWLockRelease(&shared->directory);
 }
 

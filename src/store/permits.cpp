@@ -152,6 +152,8 @@ bool apply_limit(Oid db, const LimitSettings& s) {
     l.rate = s.rate;
     l.concurrency = s.concurrency;
     l.weight = s.weight;
+    l.key_most = s.key_most;
+    l.key_fifo = s.key_fifo;
     l.paused = s.paused;
     l.used = true;
     if (fresh) {

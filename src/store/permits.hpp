@@ -15,6 +15,8 @@ struct LimitSettings {
   bool paused;
   int32 concurrency;  // -1: none
   int32 weight;
+  int32 key_most;
+  bool key_fifo;
   core::Rate rate;
 };
 /// Puts settings into shared memory, counting what runs already. Returns false if there is no room. Needs no lock.

@@ -2,6 +2,7 @@
 
 #include "pg/as_owner.hpp"
 #include "settings.hpp"
+#include "store/keys.hpp"
 #include "store/policy.hpp"
 
 extern "C" {
@@ -312,6 +313,7 @@ void end_task(TaskTable& tasks, const Task& t, const LaneInfo& lane, const Outco
     remember_error(slot, o);
   }
   if ((t.flags & core::kHasKey) != 0) release_key(t);
+  if (t.ckey != 0) key_left(tasks, t, lane, false);
   tell_end(t, slot, o);
 }
 
@@ -380,6 +382,7 @@ core::State fail_task(TaskTable& tasks, const Task& t, const LaneInfo& lane, Out
   o.state = core::State::Retry;
   o.retry_at = again.run_at;
   tasks.update(t, again, lane, to);
+  if (t.ckey != 0) key_left(tasks, t, lane, true);
   const int slot = shared == nullptr ? -1 : queue_slot(MyDatabaseId, lane.queue);
   add_run(now, lane, slot >= 0 ? queues[slot].history : 'a', slot, o);
   remember_error(slot, o);

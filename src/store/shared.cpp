@@ -11,6 +11,7 @@ QueueSlot* queues = nullptr;
 LaneSlot* lanes = nullptr;
 PoolSlot* pools = nullptr;
 LimitSlot* limits = nullptr;
+KeyBucket* key_buckets = nullptr;
 ExecutorSlot* slots = nullptr;
 DatabaseSlot* databases = nullptr;
 HTAB* lane_table = nullptr;
@@ -21,6 +22,7 @@ namespace {
 
 constexpr const char* kTranche = "dts";
 
+int bucket_limit() { return Max(1, settings::max_keys / kKeysInBucket); }
 int board_limit() { return 64 * settings::max_workers + 1024; }
 
 template <class T>
@@ -50,7 +52,8 @@ void init_queue(QueueSlot& q, int tranche) {
 
 void init_all() {
   const int tranche = LWLockNewTrancheId();
-  for (LWLock* l : {&shared->directory, &shared->board_lock, &shared->waiter_lock, &shared->charge_lock}) LWLockInitialize(l, tranche);
+  for (LWLock* l : {&shared->directory, &shared->board_lock, &shared->waiter_lock, &shared->charge_lock, &shared->key_lock})
+    LWLockInitialize(l, tranche);
   for (pg_atomic_uint32* a : {&shared->launcher_events, &shared->board_count, &shared->waiter_count, &shared->executors, &shared->wanting})
     pg_atomic_init_u32(a, 0);
   pg_atomic_init_u64(&shared->next_generation, 1);
@@ -63,6 +66,7 @@ void init_all() {
     pg_atomic_init_u32(&lanes[i].claims, 0);
   }
   for (int i = 0; i < pool_limit(); i++) LWLockInitialize(&pools[i].lock, tranche);
+  for (int i = 0; i < bucket_limit(); i++) LWLockInitialize(&key_buckets[i].lock, tranche);
   for (int i = 0; i < settings::max_limits; i++) {
     pg_atomic_init_u32(&limits[i].running, 0);
     pg_atomic_init_u32(&limits[i].refused, 0);
@@ -81,6 +85,7 @@ void init_all() {
     pg_atomic_init_u32(&d.notes, 1);
     pg_atomic_init_u32(&d.installs, 0);
     pg_atomic_init_u32(&d.activity, 1);
+    pg_atomic_init_u32(&d.parked, 1);
     for (pg_atomic_uint64* a : {&d.sleep_until, &d.swept, &d.sweeps, &d.wakeups, &d.started, &d.suspects, &d.lanes_merged})
       pg_atomic_init_u64(a, 0);
   }
@@ -96,6 +101,7 @@ Size shared_size() {
   size = add_size(size, mul_size(sizeof(LaneSlot), settings::max_lanes));
   size = add_size(size, mul_size(sizeof(PoolSlot), pool_limit()));
   size = add_size(size, mul_size(sizeof(LimitSlot), settings::max_limits));
+  size = add_size(size, mul_size(sizeof(KeyBucket), bucket_limit()));
   size = add_size(size, mul_size(sizeof(ExecutorSlot), kMaxSlots));
   size = add_size(size, mul_size(sizeof(DatabaseSlot), settings::max_databases));
   size = add_size(size, hash_estimate_size(settings::max_lanes, sizeof(LaneEntry)));
@@ -113,6 +119,7 @@ void shared_startup() {
   lanes = make_zeroed<LaneSlot>("dts lanes", settings::max_lanes);
   pools = make_zeroed<PoolSlot>("dts pools", pool_limit());
   limits = make_zeroed<LimitSlot>("dts limits", settings::max_limits);
+  key_buckets = make_zeroed<KeyBucket>("dts keys", bucket_limit());
   slots = make_zeroed<ExecutorSlot>("dts executors", kMaxSlots);
   databases = make_zeroed<DatabaseSlot>("dts databases", settings::max_databases);
   if (!found) init_all();
@@ -146,7 +153,9 @@ DatabaseSlot* database_slot(Oid db, bool make) {
     if (d.used) continue;
     got = &d;
     d.db = db;
-    d.gate = d.evicted = d.absent = false;
+    d.gate = d.evicted = d.absent = d.keys_counted = d.keys_all = false;
+    d.key_count = 0;
+    pg_atomic_write_u32(&d.parked, 1);
     d.pid = 0;
     d.proc = nullptr;
     d.failures = 0;

@@ -47,13 +47,31 @@ struct LimitSlot {
   int32 entry;        // of dts.limit_entry
   uint64 object;      // id of the queue, handler or role; hash of the tenant's name
   int32 concurrency;  // -1: none
-  int32 weight;       // share of an owner or tenant
+  int32 key_most;     // of a queue: places of each concurrency key
+  bool key_fifo;
+  int32 weight;  // share of an owner or tenant
   core::Rate rate;
   int32 lane_head;               // its lanes
   pg_atomic_uint32 running;      // places taken; a slot is used again only when it is 0
   pg_atomic_uint32 refused;      // somebody found it full: who gives a place back tells
   pg_atomic_uint64 spent_until;  // of the bucket (core/rate.hpp)
 };
+
+/// A concurrency key of which something runs, or lately did (store/keys.hpp). Under its bucket's lock.
+struct KeySlot {
+  int64 key;  // 0: free
+  Oid db;
+  int32 held, most;
+  bool look;     // a task was parked since the holders looked for the next one
+  int64 from;    // no task with a lower id is parked
+  int64 holder;  // the last one that took a place
+};
+inline constexpr int kKeysInBucket = 8;
+struct KeyBucket {
+  LWLock lock;
+  KeySlot slot[kKeysInBucket];
+};
+inline constexpr int kKeyNotes = 256;
 
 /// What a process holds of limits. It stands in shared memory, so that a new limit counts what runs already.
 struct Permits {
@@ -132,6 +150,7 @@ enum Event : uint32 {
   kPartition = 32,     // no partition for history
   kLease = 64,         // an executor died holding a leased task
   kExited = 128,       // an executor left
+  kKeys = 256,         // parked tasks whose key may be free
   kSignals = 1 << 17,  // waiting tasks may have got what they wait for
   kAgenda = 1 << 16,   // blocked tasks to look at
 };
@@ -151,6 +170,11 @@ struct DatabaseSlot {
   pg_atomic_uint32 notes;        // 0: dts.request has no rows, and an attempt that failed need not look there before its task waits again
   pg_atomic_uint32 activity;     // tasks were submitted or steered since the last sweep
   pg_atomic_uint64 swept, sweeps, wakeups, started, suspects, lanes_merged;
+  pg_atomic_uint32 parked;  // 0: no task is parked behind a key
+  bool keys_counted;        // leases that outlived the shared memory hold their keys again
+  bool keys_all;            // every key is to be looked at
+  int32 key_count;          // keys to be looked at; under `Shared::key_lock`
+  int64 key_notes[kKeyNotes];
   TimestampTz start_after;  // backoff of the launcher
   int32 failures;
   bool absent;                // probed: it has no dts
@@ -184,7 +208,7 @@ struct LaneEntry {
 
 /// Head of it all. `directory` guards which slot belongs to what; it is taken before a lane's, pool's or slot's lock, never after.
 struct Shared {
-  LWLock directory, board_lock, waiter_lock, charge_lock;
+  LWLock directory, board_lock, waiter_lock, charge_lock, key_lock;
   int launcher_pid;
   PGPROC* launcher;
   pg_atomic_uint32 launcher_events;
@@ -204,6 +228,7 @@ extern QueueSlot* queues;
 extern LaneSlot* lanes;
 extern PoolSlot* pools;
 extern LimitSlot* limits;
+extern KeyBucket* key_buckets;
 extern ExecutorSlot* slots;
 extern DatabaseSlot* databases;
 extern HTAB* lane_table;

@@ -1,6 +1,7 @@
 #include "store/tasks.hpp"
 
 #include "pg/as_owner.hpp"
+#include "store/keys.hpp"
 #include "store/definitions.hpp"
 #include "store/index_entries.hpp"
 
@@ -26,6 +27,7 @@ enum Column {
   kToken,
   kNeed,
   kEdges,
+  kCkey,
   kSql,
   kArgs,
   kExtra,
@@ -36,7 +38,7 @@ struct KnownIndexes {
   Oid task;
   int n;
   Oid all[8];
-  Oid pkey, claim, lease, expires, blocked;
+  Oid pkey, claim, lease, expires, blocked, ckey;
 };
 KnownIndexes indexes{};
 
@@ -91,6 +93,8 @@ void TaskTable::classify() {
         place = &indexes.expires;
       else if (strcmp(name, "task_blocked") == 0)
         place = &indexes.blocked;
+      else if (strcmp(name, "task_ckey") == 0)
+        place = &indexes.ckey;
       else
         others++;
       if (place != nullptr) *place = oid;
@@ -101,15 +105,15 @@ void TaskTable::classify() {
               (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("an index of dts.task is missing"),
                errdetail("dts needs the indexes dts.task_pkey and dts.task_claim."), errhint("Make them again under their old names.")));
     // Stays 0 if anything is unusual, so that the next open looks again and inserts go the general way.
-    if (others == 0 && list_length(list) == 5) indexes.task = RelationGetRelid(heap_);
+    if (others == 0 && list_length(list) == 6) indexes.task = RelationGetRelid(heap_);
   }
   plain_ = indexes.task == RelationGetRelid(heap_);
-  pkey_ = claim_ = lease_ = expires_ = blocked_ = nullptr;
+  pkey_ = claim_ = lease_ = expires_ = blocked_ = ckey_ = nullptr;
   list_free(list);
 }
 
 void TaskTable::close() {
-  for (Relation r : {pkey_, claim_, lease_, expires_, blocked_})
+  for (Relation r : {pkey_, claim_, lease_, expires_, blocked_, ckey_})
     if (r != nullptr) index_close(r, NoLock);
   table_close(heap_, NoLock);
   heap_ = nullptr;
@@ -150,6 +154,8 @@ HeapTuple TaskTable::form(const Task& t) const {
   values[kNeed] = Int32GetDatum(t.need);
   values[kEdges] = Int32GetDatum(t.edges);
   nulls[kNeed] = nulls[kEdges] = t.need == core::kNeedAll;
+  values[kCkey] = Int64GetDatum(t.ckey);
+  nulls[kCkey] = t.ckey == 0;
   values[kSql] = PointerGetDatum(t.sql);
   nulls[kSql] = t.sql == nullptr;
   values[kArgs] = PointerGetDatum(t.args);
@@ -175,6 +181,10 @@ void TaskTable::insert_index_entries(HeapTuple tuple, const Task& t) {
     insert_entry(need(lease_, indexes.lease), heap_, tuple, &until, false);
   }
   if (t.state == core::State::Blocked) insert_entry(need(blocked_, indexes.blocked), heap_, tuple, &id, false);
+  if (t.ckey != 0) {
+    const Datum key[] = {Int64GetDatum(t.ckey), id};
+    insert_entry(need(ckey_, indexes.ckey), heap_, tuple, key, false);
+  }
   if (t.has_expires) {
     const Datum at = TimestampTzGetDatum(t.expires_at);
     insert_entry(need(expires_, indexes.expires), heap_, tuple, &at, false);
@@ -195,6 +205,7 @@ void TaskTable::insert(Task& task, const LaneInfo& lane) {
     touch_inserted(lane, task.key());
   else
     touch_submitted(lane, 1);
+  if (task.state == core::State::Parked) key_parked(task.ckey, task.id);
 }
 
 void read_task(TupleTableSlot* slot, Task* t) {
@@ -221,6 +232,7 @@ void read_task(TupleTableSlot* slot, Task* t) {
   if (t->has_token) t->token = *DatumGetUUIDP(v[kToken]);
   t->need = n[kNeed] ? core::kNeedAll : DatumGetInt32(v[kNeed]);
   t->edges = n[kEdges] ? 0 : DatumGetInt32(v[kEdges]);
+  t->ckey = n[kCkey] ? 0 : DatumGetInt64(v[kCkey]);
   t->sql = n[kSql] ? nullptr : DatumGetTextPCopy(v[kSql]);
   t->args = n[kArgs] ? nullptr : DatumGetJsonbPCopy(v[kArgs]);
   t->extra = n[kExtra] ? nullptr : DatumGetJsonbPCopy(v[kExtra]);
@@ -283,6 +295,35 @@ bool claimed_here(int64 id) {
 }  // namespace
 
 TaskTable::Found TaskTable::lock(int64 id, Task* out) {
+  const Found found = lock_row(id, out);
+  if (found == Found::Locked && out->state == core::State::Parked) key_parked(out->ckey, id);
+  return found;
+}
+
+bool TaskTable::lock_parked(int64 id, Task* out) { return lock_row(id, out) == Found::Locked && out->state == core::State::Parked; }
+
+int TaskTable::of_key(int64 ckey, int64 from, int max, int64* id, core::State* state) {
+  ScanKeyData keys[2];
+  ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(ckey));
+  ScanKeyInit(&keys[1], 2, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(from));
+  need(ckey_, indexes.ckey, mode_);
+  const Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
+  TupleTableSlot* const slot = table_slot_create(heap_, nullptr);
+  IndexScanDesc const scan = DTS_INDEX_BEGINSCAN(heap_, ckey_, snapshot, 2);
+  index_rescan(scan, keys, 2, nullptr, 0);
+  int n = 0;
+  bool null = false;
+  while (n < max && index_getnext_slot(scan, ForwardScanDirection, slot)) {
+    id[n] = DatumGetInt64(slot_getattr(slot, kId + 1, &null));
+    state[n++] = static_cast<core::State>(DatumGetInt16(slot_getattr(slot, kState + 1, &null)));
+  }
+  index_endscan(scan);
+  ExecDropSingleTupleTableSlot(slot);
+  UnregisterSnapshot(snapshot);
+  return n;
+}
+
+TaskTable::Found TaskTable::lock_row(int64 id, Task* out) {
   if (touched()) CommandCounterIncrement();  // a task submitted in the same statement is there too
   // A row that changed between snapshot and lock is looked up again: the loop ends because each turn has a younger snapshot.
   for (;;) {
@@ -316,6 +357,7 @@ void TaskTable::update(const Task& old, Task& now, const LaneInfo& from, const L
     touch_deleted(from, old.key());
   else if (is)
     touch_inserted_many(to, now.key(), now.key(), 0);
+  if (now.state == core::State::Parked && old.state != core::State::Parked) key_parked(now.ckey, now.id);
 }
 
 void TaskTable::remove(const Task& task, const LaneInfo& lane) {

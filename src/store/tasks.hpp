@@ -18,6 +18,7 @@ struct Task {
   TimestampTz expires_at = 0, lease_until = 0;
   pg_uuid_t token{};
   int32 need = core::kNeedAll, edges = 0;  // of a task with dependencies: how many it needs, and of how many, unless all
+  int64 ckey = 0;                          // concurrency key (store/keys.hpp), 0: none
   text* sql = nullptr;
   Jsonb* args = nullptr;
   Jsonb* extra = nullptr;
@@ -56,6 +57,10 @@ class TaskTable {
   Found lock(int64 id, Task* out);
   /// Where it stands, by the latest snapshot, without its payloads.
   Standing standing(int64 id);
+  /// Locks a parked task; false if it is not parked any more, or somebody has it.
+  bool lock_parked(int64 id, Task* out);
+  /// Ids and states of at most max unfinished tasks of a concurrency key with ids from `from` on, in their order, by the latest snapshot.
+  int of_key(int64 ckey, int64 from, int max, int64* id, core::State* state);
   /// Reads it without a lock; false if there is none.
   bool read(int64 id, Task* out);
 
@@ -80,12 +85,13 @@ class TaskTable {
   void insert_index_entries(HeapTuple tuple, const Task& task);
   template <class F>
   bool fetch(int64 id, Snapshot snapshot, F&& f);
+  Found lock_row(int64 id, Task* out);
   void classify();
   Relation claim_index();
 
   Relation heap_ = nullptr;
   LOCKMODE mode_ = RowExclusiveLock;
-  Relation pkey_ = nullptr, claim_ = nullptr, lease_ = nullptr, expires_ = nullptr, blocked_ = nullptr;
+  Relation pkey_ = nullptr, claim_ = nullptr, lease_ = nullptr, expires_ = nullptr, blocked_ = nullptr, ckey_ = nullptr;
   bool plain_ = false;  // the table has exactly our indexes: entries are made without the executor
 };
 

@@ -7,6 +7,7 @@
 #include "store/definitions.hpp"
 #include "store/dependencies.hpp"
 #include "store/journal.hpp"
+#include "store/keys.hpp"
 #include "store/list.hpp"
 
 namespace dts::store {
@@ -80,6 +81,7 @@ void on_commit() {
   }
   for (int i = 0; i < queue_changes.n; i++) apply_queue(MyDatabaseId, queue_changes.items[i]);
   for (int i = 0; i < limit_changes.n; i++) (void)apply_limit(MyDatabaseId, limit_changes.items[i]);
+  if (limit_changes.n > 0) look_at_all_keys(MyDatabaseId);  // a key may have more places now
   for (int i = 0; i < ended_tasks.n; i++) {
     const Ended& e = ended_tasks.items[i];
     count(e);
@@ -133,6 +135,7 @@ void transaction_callback(XactEvent event, void*) {
       break;
     case XACT_EVENT_COMMIT:
     case XACT_EVENT_PARALLEL_COMMIT:
+      if (shared != nullptr) keys_end(true);
       agenda_end(true);
       if (shared != nullptr) on_commit();
       forget();
@@ -141,6 +144,7 @@ void transaction_callback(XactEvent event, void*) {
       break;
     case XACT_EVENT_ABORT:
     case XACT_EVENT_PARALLEL_ABORT:
+      if (shared != nullptr) keys_end(false);
       agenda_end(false);
       if (shared != nullptr) on_abort();
       forget();
@@ -238,6 +242,8 @@ void touch_inserted_many(const LaneInfo& lane, core::Key lo, core::Key hi, int n
 }
 
 void touch_submitted(const LaneInfo& lane, int n) { entry(lane).inserted += n; }
+
+void touch_registered() { ensure_registered(); }
 
 void touch_deleted(const LaneInfo& lane, core::Key key) { undo(entry(lane), key); }
 

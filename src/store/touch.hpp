@@ -76,6 +76,9 @@ extern Taken taken;
 /// Called inside the callback of each transaction end, after the lanes were told (the executor clears its slot there).
 extern void (*after_transaction)(bool committed);
 
+/// From now on the callbacks of this process run.
+void touch_registered();
+
 /// Whether this transaction has touched any task.
 bool touched();
 

@@ -53,6 +53,8 @@ INSERT INTO bad_option VALUES
     ($$queue => repeat('q', 100)$$, '42704', 'queue "q+"', false),
     ($$queue => repeat('q', 100000)$$, '42704', 'queue "q+"', false),
     ($$queue => E'a"b\n'$$, '42704', 'queue "a"b', false),
+    ($$concurrency_key => ''$$, '22023', '"concurrency_key" must be 1 to 1000 bytes', false),
+    ($$concurrency_key => repeat('x', 1001)$$, '22023', '"concurrency_key" must be 1 to 1000 bytes', false),
     ($$priority => -1$$, '22023', '"priority" must be between 0 and 9', false),
     ($$priority => 10$$, '22023', '"priority" must be between 0 and 9', false),
     ($$priority => 2147483647$$, '22023', '"priority" must be between 0 and 9', false),
@@ -379,7 +381,24 @@ SELECT format(f.call, v.value), v.wants, format(v.says, f.what)
 FROM (VALUES ('dts.alter_queue(%s, priority => 1)', 'queue'), ('dts.drop_queue(%s)', 'queue'), ('dts.pause(%s)', 'queue'), ('dts.resume(%s)', 'queue'),
              ('dts.alter_handler(%s, priority => 1)', 'handler'), ('dts.drop_handler(%s)', 'handler')) f(call, what),
      (VALUES ('NULL', '22004', '%s name must not be null'), ('''''', '42704', '%s "" does not exist'), ('''nope''', '42704', '%s "nope" does not exist'),
-             ('repeat(''x'', 1000)', '42704', '%s "x+" does not exist')) v(value, wants, says);
+             ('repeat(''x'', 1000)', '42704', '%s "x+" does not exist')) v(value, wants, says)
+WHERE NOT (v.value = 'NULL' AND f.call ~ 'pause|resume');
+INSERT INTO bad (call, wants, says)
+SELECT format(f.call, v.value), v.wants, v.says
+FROM (VALUES ('dts.pause(%s)'), ('dts.resume(%s)'), ('dts.set_limit(%s)')) f(call),
+     (VALUES ('NULL', '22023', 'exactly one of'), ('', '22023', 'exactly one of'), ('queue => ''default'', tenant => ''x''', '22023', 'exactly one of'),
+             ('queue => ''nope''', '42704', 'queue "nope" does not exist'), ('handler => ''nope''', '42704', 'handler "nope" does not exist'),
+             ('owner => ''nope''', '42704', 'role "nope" does not exist'), ('tenant => ''''', '22023', '"tenant" must be 1 to 200 bytes'),
+             ('tenant => repeat(''x'', 201)', '22023', '"tenant" must be 1 to 200 bytes')) v(value, wants, says);
+INSERT INTO bad (call, wants, says)
+SELECT format('dts.set_limit(queue => ''default'', %s)', v.value), v.wants, v.says
+FROM (VALUES ('concurrency => -1', '22023', '"concurrency" must not be negative'), ('rate => 0', '22023', '"rate" must be between'), ('rate => 1000001', '22023', '"rate" must be between'),
+             ('rate => 1, per => ''0''', '22023', '"per" must be between'), ('rate => 1, per => ''-1 s''', '22023', '"per" must be between'), ('rate => 1, per => ''32 days''', '22023', '"per" must be between'),
+             ('per => ''1 s''', '22023', '"per" needs "rate"'), ('burst => 5', '22023', '"burst" needs "rate"'), ('rate => 1, burst => 0', '22023', '"burst" must be between'),
+             ('rate => 1, per => ''31 days'', burst => 2', '22023', '"burst" would take more than 31 days'), ('reset => ''{speed}''', '22023', '"reset": "speed"'), ('reset => ''{NULL}''', '22023', '"reset"'),
+             ('key_concurrency => 0', '22023', '"key_concurrency" must be between'), ('key_concurrency => 2, key_fifo => true', '22023', '"key_fifo" allows one')) v(value, wants, says);
+INSERT INTO bad (call, wants, says) VALUES ($$dts.set_limit(tenant => 'x', key_concurrency => 1)$$, '22023', '"key_concurrency" is for queues'),
+    ($$dts.set_limit(owner => 'bad_other', key_fifo => true)$$, '22023', '"key_fifo" is for queues');
 INSERT INTO bad (call, wants, says)
 SELECT format('%s(%s, %s)', f.name, f.args, v.option), v.wants, v.says
 FROM (VALUES ('dts.create_queue', '''q''', true), ('dts.alter_queue', '''default''', true), ('dts.create_handler', '''q'', ''SELECT 1''', false),

@@ -22,11 +22,11 @@ INSERT INTO may VALUES
     ('start', 'ua'), ('start_many', 'ua'), ('signal', 'ua'), ('approve', 'ua'), ('reject', 'ua'), ('pause_run', 'ua'), ('resume_run', 'ua'), ('cancel_run', 'ua'), ('retry_run', 'ua'),
     ('set_node', 'ua'), ('graph', 'ua'), ('timeline', 'ua'), ('cancel', 'ua'), ('reschedule', 'ua'), ('set_priority', 'ua'),
     ('retry', 'ua'), ('redrive', 'ua'), ('redrive_queue', 'ua'), ('wait', 'ua'), ('result', 'ua'), ('explain', 'ua'), ('create_handler', 'ua'), ('alter_handler', 'ua'),
-    ('drop_handler', 'ua'), ('state', 'uma'), ('version', 'uma'), ('create_queue', 'a'), ('alter_queue', 'a'), ('drop_queue', 'a'), ('pause', 'a'), ('resume', 'a'),
+    ('drop_handler', 'ua'), ('state', 'uma'), ('version', 'uma'), ('create_queue', 'a'), ('alter_queue', 'a'), ('drop_queue', 'a'), ('pause', 'a'), ('resume', 'a'), ('set_limit', 'a'),
     ('stuck', 'ma'), ('stats', 'ma'), ('metrics', 'ma'), ('health', 'ma'), ('doctor', 'ma'), ('rescan', 'a'), ('adopt', 'a'), ('grant_usage', ''), ('grant_monitor', ''), ('grant_admin', ''), ('revoke_all', '');
 CREATE TABLE helper (name text, roles text);
 INSERT INTO helper VALUES
-    ('_state_name', 'uma'), ('_kind_name', 'uma'), ('_role_name', 'uma'), ('_slots', 'uma'), ('_held', 'uma'), ('_queue_stats', 'uma'), ('_caller_may', 'uma'), ('_caller_sees', 'uma'),
+    ('_state_name', 'uma'), ('_kind_name', 'uma'), ('_role_name', 'uma'), ('_slots', 'uma'), ('_held', 'uma'), ('_queue_stats', 'uma'), ('_limit_state', 'uma'), ('_caller_may', 'uma'), ('_caller_sees', 'uma'),
     ('_state', 'uma'), ('_parents', 'ua'), ('_admin_marker', 'a'), ('_monitor_marker', 'm'), ('_database_stats', 'ma'), ('_fence', 'ma');
 CREATE TABLE kind (letter text, role text);
 INSERT INTO kind VALUES ('-', 'priv_nothing'), ('-', 'priv_revoked'), ('u', 'priv_a'), ('u', 'priv_member'), ('m', 'priv_monitor'), ('a', 'priv_admin');
@@ -206,7 +206,7 @@ END $$;
 SELECT is(try_as('priv_a', c), '42501', c) FROM unnest(ARRAY['INSERT INTO dts.task SELECT * FROM dts.task', 'CREATE TRIGGER t BEFORE INSERT ON dts.task EXECUTE FUNCTION a.leaks()',
     'CREATE TABLE a.f (i bigint REFERENCES dts.task)', 'CREATE RULE r AS ON INSERT TO dts.task DO NOTHING', 'LOCK TABLE dts.task', 'TRUNCATE dts.task', 'CREATE INDEX ON dts.task (id)',
     'ALTER TABLE dts.task ADD x int', 'DROP VIEW dts.tasks', 'SELECT * FROM dts.run', 'SELECT nextval(''dts.task_id_seq'')', 'CREATE FUNCTION dts.mine() RETURNS int LANGUAGE sql AS ''SELECT 1''',
-    'ALTER EXTENSION dts ADD TABLE a.leaked', 'DROP EXTENSION dts', 'SELECT * FROM dts._purge(1000000)', 'SELECT dts._pause(10::oid, ''default'')', 'SELECT dts._role_may(10::oid, 10::oid)',
+    'ALTER EXTENSION dts ADD TABLE a.leaked', 'DROP EXTENSION dts', 'SELECT * FROM dts._purge(1000000)', 'SELECT dts._pause(10::oid, ''default'', NULL, NULL, NULL)', 'SELECT dts._role_may(10::oid, 10::oid)',
     'SELECT dts._check_sql(''SELECT 1'', true, 0)', 'SET dts.max_payload = 65536', 'SET dts.max_result_size = 16384']) c;
 
 -- Functions and operators of a user that hide the server's: dts never runs them as anybody else.

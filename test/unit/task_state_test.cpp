@@ -16,23 +16,24 @@ using dts::core::State;
 
 namespace {
 
-constexpr State kAll[] = {State::Ready,  State::Blocked, State::Leased,    State::Waiting, State::Succeeded,
-                          State::Failed, State::Expired, State::Cancelled, State::Skipped, State::Retry};
+constexpr State kAll[] = {State::Ready,   State::Blocked,   State::Leased,  State::Waiting, State::Succeeded, State::Failed,
+                          State::Expired, State::Cancelled, State::Skipped, State::Retry,   State::Parked};
 
 // clang-format off
 /// Row: from, column: to, both in the order of kAll; x = legal.
 constexpr const char* kLegal[] = {
-    //            R B L W  S F E C S  r
-    /* ready */     "xxxxxxxxx.",
-    /* blocked */   "x...xxxxx.",
-    /* leased */    "x...xx.x..",
-    /* waiting */   "x...xxxxx.",
-    /* succeeded */ "..........",
-    /* failed */    "x.........",
-    /* expired */   "..........",
-    /* cancelled */ "..........",
-    /* skipped */   "..........",
-    /* retry */     "..........",
+    //            R B L W  S F E C S  r P
+    /* ready */     "xxxxxxxxx.x",
+    /* blocked */   "x...xxxxx..",
+    /* leased */    "x...xx.x...",
+    /* waiting */   "x...xxxxx..",
+    /* succeeded */ "...........",
+    /* failed */    "x..........",
+    /* expired */   "...........",
+    /* cancelled */ "...........",
+    /* skipped */   "...........",
+    /* retry */     "...........",
+    /* parked */    "xx...xxxx.x",
 };
 // clang-format on
 
@@ -55,7 +56,7 @@ TEST(TaskState, NumbersOutsideTheTableMoveNowhere) {
 }
 
 TEST(TaskState, EveryUnfinishedStateHasAnExitAndAnEnd) {
-  for (State s : {State::Ready, State::Blocked, State::Leased, State::Waiting}) {
+  for (State s : {State::Ready, State::Blocked, State::Leased, State::Waiting, State::Parked}) {
     EXPECT_TRUE(may_move(s, State::Ready)) << name(s);
     EXPECT_TRUE(may_move(s, State::Cancelled)) << name(s);
     EXPECT_TRUE(may_move(s, State::Failed)) << name(s);
@@ -64,13 +65,14 @@ TEST(TaskState, EveryUnfinishedStateHasAnExitAndAnEnd) {
 
 TEST(TaskState, EndsAndStoredStates) {
   const std::set<State> ends{State::Succeeded, State::Failed, State::Expired, State::Cancelled, State::Skipped};
-  const std::set<State> stored{State::Ready, State::Blocked, State::Leased, State::Waiting};
+  const std::set<State> stored{State::Ready, State::Blocked, State::Leased, State::Waiting, State::Parked};
   for (State s : kAll) {
     EXPECT_EQ(is_end(s), ends.count(s) == 1) << name(s);
     EXPECT_EQ(is_stored(static_cast<int>(s)), stored.count(s) == 1) << name(s);
   }
   EXPECT_FALSE(is_stored(-1));
-  EXPECT_FALSE(is_stored(4));
+  EXPECT_TRUE(is_stored(4));
+  EXPECT_FALSE(is_stored(5));
 }
 
 TEST(TaskState, NamesAreDistinct) {

@@ -1,0 +1,352 @@
+#include "store/keys.hpp"
+
+#include "settings.hpp"
+#include "store/definitions.hpp"
+#include "store/policy.hpp"
+
+extern "C" {
+#include "common/hashfn.h"
+}
+
+namespace dts::store {
+
+namespace {
+
+// ---- what this transaction did to keys; the callbacks only read it
+
+enum class Did : uint8 {
+  Took,      // a place, until this transaction ends
+  Leased,    // a place, which stays if it commits
+  Left,      // the place of a lease goes if it commits
+  Unparked,  // a row is ready if it commits; else somebody must look
+  Parked,    // somebody must look, however it ends
+};
+struct KeyTouch {
+  int64 key, task;
+  Did did;
+};
+KeyTouch* touches = nullptr;
+int touch_count = 0, touch_room = 0;
+
+void note(int64 key, int64 task, Did did) {
+  touch_registered();
+  if (touch_count > 0 && did == Did::Parked) {
+    KeyTouch& last = touches[touch_count - 1];
+    if (last.did == did && last.key == key) {
+      last.task = Min(last.task, task);
+      return;
+    }
+  }
+  if (touch_count == touch_room) {
+    touch_room = touch_room == 0 ? 16 : touch_room * 2;
+    touches = touches == nullptr ? static_cast<KeyTouch*>(MemoryContextAlloc(TopTransactionContext, sizeof(KeyTouch) * touch_room))
+                                 : static_cast<KeyTouch*>(repalloc_huge(touches, sizeof(KeyTouch) * touch_room));
+  }
+  touches[touch_count++] = KeyTouch{key, task, did};
+}
+
+bool took(int64 key) {
+  for (int i = 0; i < touch_count; i++)
+    if (touches[i].key == key && touches[i].did == Did::Took) return true;
+  return false;
+}
+
+// ---- keys in shared memory
+
+int bucket_count() { return Max(1, settings::max_keys / kKeysInBucket); }
+
+KeyBucket& bucket_of(Oid db, int64 key) { return key_buckets[(static_cast<uint64>(key) ^ db) % static_cast<uint64>(bucket_count())]; }
+
+/// The key's slot; `make`: or one that nobody needs. Needs the bucket's lock.
+KeySlot* find(KeyBucket& b, Oid db, int64 key, bool make) {
+  KeySlot* spare = nullptr;
+  for (KeySlot& s : b.slot) {
+    if (s.key == key && s.db == db) return &s;
+    if (s.held == 0 && (spare == nullptr || s.key == 0)) spare = &s;
+  }
+  if (!make || spare == nullptr) return nullptr;
+  *spare = KeySlot{};
+  spare->key = key;
+  spare->db = db;
+  spare->most = 1;
+  return spare;
+}
+
+DatabaseSlot* database() { return database_slot(MyDatabaseId, false); }
+
+/// Callbacks come here: no allocation, no error.
+void agenda_add(int64 key) {
+  DatabaseSlot* const d = database();
+  if (d == nullptr) return;
+  LWLockAcquire(&shared->key_lock, LW_EXCLUSIVE);
+  bool known = d->keys_all;
+  for (int i = 0; i < d->key_count && !known; i++) known = d->key_notes[i] == key;
+  if (!known && d->key_count < kKeyNotes)
+    d->key_notes[d->key_count++] = key;
+  else if (!known)
+    d->keys_all = true;
+  LWLockRelease(&shared->key_lock);
+  tell_scheduler(MyDatabaseId, kKeys);
+}
+
+enum class Take { Taken, Full, NoRoom };
+
+Take take(int64 key, int64 task, int32 most) {
+  KeyBucket& b = bucket_of(MyDatabaseId, key);
+  LWLockAcquire(&b.lock, LW_EXCLUSIVE);
+  KeySlot* const s = find(b, MyDatabaseId, key, true);
+  Take t = Take::NoRoom;
+  if (s != nullptr) {
+    s->most = most;
+    t = s->held < most ? Take::Taken : Take::Full;
+    if (t == Take::Taken) {
+      s->held++;
+      s->holder = task;
+    }
+  }
+  LWLockRelease(&b.lock);
+  return t;
+}
+
+void give(int64 key) {
+  KeyBucket& b = bucket_of(MyDatabaseId, key);
+  LWLockAcquire(&b.lock, LW_EXCLUSIVE);
+  KeySlot* const s = find(b, MyDatabaseId, key, false);
+  bool look = false;
+  if (s != nullptr && s->held > 0) {
+    s->held--;
+    look = s->look;
+    s->look = false;
+  }
+  LWLockRelease(&b.lock);
+  if (look) agenda_add(key);
+}
+
+/// A parked row is there for all to see. Whoever holds the key may have looked before: he is told to have it looked at again.
+void told(int64 key, int64 task) {
+  KeyBucket& b = bucket_of(MyDatabaseId, key);
+  LWLockAcquire(&b.lock, LW_EXCLUSIVE);
+  KeySlot* const s = find(b, MyDatabaseId, key, false);
+  const bool full = s != nullptr && s->held >= s->most;
+  if (s != nullptr) s->from = Min(s->from, task);
+  if (full) s->look = true;
+  LWLockRelease(&b.lock);
+  if (!full) agenda_add(key);
+}
+
+struct Look {
+  int32 held;
+  int64 from;
+};
+/// What comes after this is noticed: `look` is set again. With `unless_full`, a full key is left to those who hold it.
+Look look_begin(int64 key, int32 unless_full) {
+  KeyBucket& b = bucket_of(MyDatabaseId, key);
+  LWLockAcquire(&b.lock, LW_EXCLUSIVE);
+  KeySlot* const s = find(b, MyDatabaseId, key, false);
+  const Look l = s == nullptr ? Look{0, 0} : Look{s->held, s->from};
+  if (s != nullptr) s->look = unless_full > 0 && s->held >= unless_full;
+  LWLockRelease(&b.lock);
+  return l;
+}
+
+/// No task before this one is parked.
+void look_end(int64 key, int64 before, int64 from) {
+  KeyBucket& b = bucket_of(MyDatabaseId, key);
+  LWLockAcquire(&b.lock, LW_EXCLUSIVE);
+  KeySlot* const s = find(b, MyDatabaseId, key, false);
+  if (s != nullptr && s->from == before) s->from = from;
+  LWLockRelease(&b.lock);
+}
+
+void mark_parked() {
+  DatabaseSlot* const d = database();
+  if (d != nullptr && pg_atomic_read_u32(&d->parked) == 0) pg_atomic_write_u32(&d->parked, 1);
+}
+
+/// Makes one parked row ready; it must be locked.
+void unpark(TaskTable& tasks, const Task& parked) {
+  const Lane* const lane = lane_by_id(parked.lane);
+  if (lane == nullptr) return;
+  const LaneInfo info = lane->info;
+  Task ready = parked;
+  ready.state = core::State::Ready;
+  ready.run_at = Max(parked.run_at, GetCurrentTimestamp());
+  tasks.update(parked, ready, info, info);
+  note(parked.ckey, parked.id, Did::Unparked);
+}
+
+/// Makes up to n parked tasks of a key ready, lowest ids first; with fifo only the lowest of all its tasks, if it is parked.
+void unpark_next(TaskTable& tasks, int64 key, int64 except, const KeyPolicy& policy, int n, const Look& look) {
+  constexpr int kTries = 16;
+  int64 id[kTries];
+  core::State state[kTries];
+  int64 from = policy.fifo ? 0 : look.from;
+  bool skipped = policy.fifo;
+  for (int got = kTries; got == kTries && n > 0;) {
+    got = tasks.of_key(key, from, kTries, id, state);
+    for (int i = 0; i < got && n > 0; i++) {
+      from = id[i] + 1;
+      if (id[i] == except) continue;
+      if (policy.fifo && state[i] != core::State::Parked) return;  // the head is ready, or runs
+      if (state[i] != core::State::Parked) continue;
+      Task t;
+      if (tasks.lock_parked(id[i], &t)) {
+        unpark(tasks, t);
+        n--;
+      } else {
+        skipped = true;  // whoever has locked it has it looked at when he is done
+      }
+      if (policy.fifo) return;
+    }
+  }
+  if (!skipped) look_end(key, look.from, from);
+}
+
+}  // namespace
+
+KeyPolicy key_policy(const LaneInfo& lane) {
+  if (shared == nullptr) return {};
+  const int slot = lane_slot_of(MyDatabaseId, lane.lane);
+  const int limit = slot >= 0 ? lanes[slot].limit[static_cast<int>(Scope::Queue)]
+                              : limit_slot(MyDatabaseId, Scope::Queue, static_cast<uint64>(lane.queue));
+  return limit < 0 ? KeyPolicy{} : KeyPolicy{limits[limit].key_most, limits[limit].key_fifo};
+}
+
+int64 key_of(int32 queue, const char* name) {
+  if (name == nullptr) return 0;
+  const uint64 h =
+      hash_bytes_extended(reinterpret_cast<const unsigned char*>(name), static_cast<int>(strlen(name)), static_cast<uint64>(queue));
+  return h == 0 ? 1 : static_cast<int64>(h);
+}
+
+int64 key_of(int32 queue, const Jsonb* extra) {
+  JsonbValue v;
+  if (!json_member(const_cast<Jsonb*>(extra), "concurrency_key", &v) || v.type != jbvString) return 0;
+  return key_of(queue, pnstrdup(v.val.string.val, v.val.string.len));
+}
+
+bool key_busy(int64 key, const KeyPolicy& policy) {
+  if (shared == nullptr) return false;
+  KeyBucket& b = bucket_of(MyDatabaseId, key);
+  LWLockAcquire(&b.lock, LW_SHARED);
+  const KeySlot* const s = find(b, MyDatabaseId, key, false);
+  const bool busy = s != nullptr && s->held >= policy.most;
+  LWLockRelease(&b.lock);
+  return busy;
+}
+
+Admitted admit(TaskTable& tasks, const Task& t, const LaneInfo& lane) {
+  const KeyPolicy policy = key_policy(lane);
+  if (!policy.fifo && took(t.ckey)) return Admitted::Yes;  // tasks of one claim run one after the other
+  const Take place = take(t.ckey, t.id, policy.most);
+  if (place == Take::NoRoom) return Admitted::Later;
+  if (place == Take::Taken) {
+    note(t.ckey, t.id, Did::Took);
+    if (!policy.fifo) return Admitted::Yes;
+    // The place was taken first and the look comes second: whoever held it before is gone from every snapshot taken now.
+    int64 id = 0;
+    core::State state{};
+    if (tasks.of_key(t.ckey, 0, 1, &id, &state) == 0 || id == t.id) return Admitted::Yes;
+    touches[touch_count - 1].did = Did::Parked;
+    give(t.ckey);
+  }
+  Task parked = t;
+  parked.state = core::State::Parked;
+  tasks.update(t, parked, lane, lane);
+  return Admitted::Parked;
+}
+
+void key_leased(int64 key) {
+  for (int i = 0; i < touch_count; i++)
+    if (touches[i].key == key && touches[i].did == Did::Took) touches[i].did = Did::Leased;
+}
+
+void key_left(TaskTable& tasks, const Task& t, const LaneInfo& lane, bool again) {
+  if (shared == nullptr) return;
+  if (t.state == core::State::Leased) note(t.ckey, t.id, Did::Left);
+  const DatabaseSlot* const d = database();
+  if (d == nullptr || pg_atomic_read_u32(const_cast<pg_atomic_uint32*>(&d->parked)) == 0) return;
+  const KeyPolicy policy = key_policy(lane);
+  if (policy.fifo && again) return;  // it stays the head
+  if (own_slot >= 0 && GetCurrentTransactionNestLevel() == 1)
+    unpark_next(tasks, t.ckey, t.id, policy, 1, look_begin(t.ckey, 0));
+  else
+    note(t.ckey, t.id, Did::Parked);  // a user's open transaction should hold no row but the one it ended
+}
+
+void key_parked(int64 key, int64 task) {
+  if (shared == nullptr) return;
+  mark_parked();
+  note(key, task, Did::Parked);
+}
+
+int keys_to_look_at(int64* out, int max, bool* all) {
+  DatabaseSlot* const d = database();
+  LWLockAcquire(&shared->key_lock, LW_EXCLUSIVE);
+  *all = d->keys_all;
+  d->keys_all = false;
+  const int n = Min(max, d->key_count);
+  memcpy(out, d->key_notes, sizeof(int64) * n);
+  memmove(d->key_notes, d->key_notes + n, sizeof(int64) * (d->key_count - n));
+  d->key_count -= n;
+  LWLockRelease(&shared->key_lock);
+  return n;
+}
+
+void look_at_key(TaskTable& tasks, int64 key) {
+  Task any;
+  int64 id = 0;
+  core::State state{};
+  // Its queue says how many places it has; any of its tasks knows the queue.
+  if (tasks.of_key(key, 0, 1, &id, &state) == 0 || !tasks.read(id, &any)) return;
+  const Lane* const lane = lane_by_id(any.lane);
+  if (lane == nullptr) return;
+  const KeyPolicy policy = key_policy(lane->info);
+  const Look look = look_begin(key, policy.most);
+  if (look.held < policy.most) unpark_next(tasks, key, 0, policy, policy.most - look.held, look);
+}
+
+void key_taken(int64 key, int64 task) { (void)take(key, task, INT_MAX); }
+
+void look_at_all_keys(Oid db) {
+  DatabaseSlot* const d = database_slot(db, false);
+  if (d == nullptr) return;
+  LWLockAcquire(&shared->key_lock, LW_EXCLUSIVE);
+  d->keys_all = true;
+  LWLockRelease(&shared->key_lock);
+  tell_scheduler(db, kKeys);
+}
+
+int64 key_holder(int64 key, int* held) {
+  *held = 0;
+  if (shared == nullptr) return 0;
+  KeyBucket& b = bucket_of(MyDatabaseId, key);
+  LWLockAcquire(&b.lock, LW_SHARED);
+  const KeySlot* const s = find(b, MyDatabaseId, key, false);
+  if (s != nullptr) *held = s->held;
+  const int64 holder = s == nullptr || s->held == 0 ? 0 : s->holder;
+  LWLockRelease(&b.lock);
+  return holder;
+}
+
+void keys_end(bool committed) {
+  if (touch_count == 0) return;
+  for (int i = 0; i < touch_count; i++) {
+    const KeyTouch& t = touches[i];
+    if (t.did == Did::Took || (t.did == Did::Leased && !committed) || (t.did == Did::Left && committed)) give(t.key);
+  }
+  for (int i = 0; i < touch_count; i++) {
+    const KeyTouch& t = touches[i];
+    if (t.did == Did::Parked || (t.did == Did::Unparked && !committed)) told(t.key, t.task);
+  }
+  touches = nullptr;
+  touch_count = touch_room = 0;
+}
+
+void keys_forget(Oid db) {
+  for (int i = 0; i < bucket_count(); i++)
+    for (KeySlot& s : key_buckets[i].slot)
+      if (s.db == db) s = KeySlot{};
+}
+
+}  // namespace dts::store
