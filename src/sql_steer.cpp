@@ -293,7 +293,7 @@ DTS_FUNCTION(dts_retry) {
       audit("retry", id, nullptr);
       result = "changed";
     } else if (found == TaskTable::Found::Locked) {
-      result = core::name(t.state);
+      result = t.state == State::Parked ? "changed" : core::name(t.state);
     } else if (!mine && (store::shared == nullptr || !store::slots_hold(MyDatabaseId, id))) {
       // Another session has it in hand, and does not run it.
       const TimestampTz at = GetCurrentTimestamp();

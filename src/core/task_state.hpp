@@ -10,7 +10,7 @@ enum class State : int16_t {
   Blocked = 1,  // waits for dependencies
   Leased = 2,   // runs outside a transaction of its own (not transactional, later: HTTP, mail, agents)
   Waiting = 3,  // waits for a signal, an approval, a child
-  Parked = 4,   // due, and behind a held concurrency key: shown as ready
+  Parked = 4,   // due, and behind a held concurrency key; users see ready
   Succeeded = 10,
   Failed = 11,  // attempts used up: a dead letter
   Expired = 12,
@@ -29,8 +29,8 @@ constexpr bool is_stored(int s) { return s >= 0 && s <= 4; }
 
 constexpr const char* name(State s) {
   switch (s) {
-    case State::Ready:
-    case State::Parked: return "ready";
+    case State::Ready: return "ready";
+    case State::Parked: return "parked";
     case State::Blocked: return "blocked";
     case State::Leased: return "running";
     case State::Waiting: return "waiting";
