@@ -28,8 +28,12 @@ struct Batch {
   int64 last;    // the one run last
   bool company;  // more than one was run
   bool charged;  // an earlier attempt's end was recorded
+  TimestampTz began;
 };
 Batch batch;
+
+/// What a claim is charged before it has run.
+constexpr int64 kTurnUs = 100;
 
 /// Mean run time by queue, to size batches: tasks that are not short should not share a commit.
 constexpr int kMeans = 128;
@@ -212,6 +216,10 @@ Turn run_batch(int lane_slot) {
   // Permits come before rows: what a limit does not let start is not even looked at. The loop gives the place back.
   const int limit = store::permits_take(lane_slot, batch_limit(store::queues[l.queue_slot], l.queue_slot), &slot.lock, &slot.permits);
   if (limit == 0) return Turn::Nothing;
+  // One claim is charged at once, so that those who choose meanwhile go on to the next tenant; what it really took comes at its end.
+  store::turn_begin(lane_slot);
+  store::turn_charge(lane_slot, kTurnUs);
+  batch.began = GetCurrentTimestamp();
   begin_transaction();
   // DROP EXTENSION, or DROP ROLE, came before us.
   if (!store::installed() || !owner_may_run()) {
@@ -241,6 +249,7 @@ Turn run_batch(int lane_slot) {
     CommitTransactionCommand();
   }
   if (leased.any) run_leased(leased.task, batch.lane);
+  store::turn_charge(lane_slot, Max(GetCurrentTimestamp() - batch.began - kTurnUs, 0));
   pgstat_report_activity(STATE_IDLE, nullptr);
   return batch.n > 0 ? Turn::Worked : Turn::Nothing;
 }

@@ -3,6 +3,7 @@
 
 #include "scheduler.hpp"
 #include "settings.hpp"
+#include "store/permits.hpp"
 #include "workers.hpp"
 
 namespace dts {
@@ -31,6 +32,19 @@ bool claims_share(const PoolSlot& p) {
   int idle = 0;
   for (const uint64 w : p.idle) idle += std::popcount(w);
   return p.used && (p.executors > idle || p.wanting != 0);
+}
+
+int weight_of(const PoolSlot& p) {
+  const int limit = store::limit_slot(p.db, store::Scope::Owner, p.owner);
+  return limit < 0 ? 1 : Max(1, store::limits[limit].weight);
+}
+
+/// How many executors a pool may have while others want some: by the weights of those that claim a share.
+int share_of(const PoolSlot& pool) {
+  int sum = 0;
+  for (int i = 0; i < store::shared->pool_count; i++)
+    if (&store::pools[i] == &pool || claims_share(store::pools[i])) sum += weight_of(store::pools[i]);
+  return Max(1, settings::max_workers * weight_of(pool) / Max(1, sum));
 }
 
 /// Frees slots whose process could not be started at all.
@@ -73,11 +87,9 @@ bool somebody_waits_longer(const PoolSlot& p) {
 /// Chooses an executor that should make room: an idle one of another pool, else one of a pool above its fair share, else one that has
 /// had its turn in a pool at least as large. One at a time for each pool that wants.
 void make_room(const PoolSlot& wanting) {
-  int retiring = 0, active = 0;
+  int retiring = 0;
   for (int k = 0; k < store::kMaxSlots; k++) retiring += store::slots[k].kind == ExecutorSlot::Kind::Live && store::slots[k].retire ? 1 : 0;
   if (retiring >= static_cast<int>(pg_atomic_read_u32(&store::shared->wanting))) return;
-  for (int i = 0; i < store::shared->pool_count; i++) active += claims_share(store::pools[i]) ? 1 : 0;
-  const int fair = Max(1, settings::max_workers / Max(1, active));
   const TimestampTz now = GetCurrentTimestamp();
   int victim = -1, best = 0;
   for (int k = 0; k < store::kMaxSlots; k++) {
@@ -85,7 +97,7 @@ void make_room(const PoolSlot& wanting) {
     if (s.kind != ExecutorSlot::Kind::Live || s.retire || &store::pools[s.pool] == &wanting) continue;
     const PoolSlot& p = store::pools[s.pool];
     const bool idle = (p.idle[k / 64] >> (k % 64) & 1) != 0;
-    const int rank = idle ? 3 : p.executors > fair ? 2 : wanting.executors < p.executors && now - s.since > kTurnUs ? 1 : 0;
+    const int rank = idle ? 3 : p.executors > share_of(p) ? 2 : wanting.executors * weight_of(p) < p.executors * weight_of(wanting) && now - s.since > kTurnUs ? 1 : 0;
     if (rank > best) {
       best = rank;
       victim = k;
@@ -149,9 +161,7 @@ long size_pool(int pool, TimestampTz now) {
     return kGrowDelayMs;
   }
   if (p.retry_at > now) return ms_until(p.retry_at, now);
-  int share = 0;
-  for (int i = 0; i < store::shared->pool_count; i++) share += i == pool || claims_share(store::pools[i]) ? 1 : 0;
-  if (p.executors >= Max(1, settings::max_workers / Max(1, share))) {
+  if (p.executors >= share_of(p)) {
     set_wanting(p, false);
     return 1000;  // nobody tells when an executor of another pool becomes idle
   }

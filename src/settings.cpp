@@ -18,6 +18,7 @@ int max_payload_kb = 1024;
 int max_result_kb = 64;
 int max_crashes = 2;
 int batch_budget_ms = 5;
+int priority_ageing_s = 600;
 int sweep_interval_s = 60;
 bool allow_superuser_tasks = true;
 char* site = nullptr;
@@ -44,6 +45,8 @@ constexpr IntSetting kInts[] = {
     {"dts.max_result_size", "Results are cut above this size, row by row.", &max_result_kb, 0, 16384, PGC_SUSET, GUC_UNIT_KB},
     {"dts.max_crashes", "A task that crashes the server this often while it runs alone becomes a dead letter.", &max_crashes, 1, 100,
      PGC_SIGHUP, 0},
+    {"dts.priority_ageing", "A waiting task counts as one priority higher each time it has waited so long; 0 keeps priorities strict.",
+     &priority_ageing_s, 0, 86400, PGC_SIGHUP, GUC_UNIT_S},
     {"dts.batch_budget", "A batch of tasks that share a transaction ends after this time.", &batch_budget_ms, 1, 10000, PGC_SIGHUP,
      GUC_UNIT_MS},
     {"dts.sweep_interval", "Shortest time between two looks for tasks that were written behind dts's functions.", &sweep_interval_s, 1,

@@ -17,6 +17,7 @@ extern int max_payload_kb;
 extern int max_result_kb;
 extern int max_crashes;
 extern int batch_budget_ms;
+extern int priority_ageing_s;
 extern int sweep_interval_s;
 extern bool allow_superuser_tasks;
 extern char* site;

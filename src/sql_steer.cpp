@@ -306,7 +306,10 @@ DTS_FUNCTION(dts_retry) {
   return answer(result);
 }
 
-DTS_FUNCTION(dts_state_code) { PG_RETURN_INT16(static_cast<int16>(state_of(task_arg(fcinfo)))); }
+DTS_FUNCTION(dts_state_code) {
+  const State s = state_of(task_arg(fcinfo));
+  PG_RETURN_INT16(static_cast<int16>(s == State::Parked ? State::Ready : s));
+}
 
 DTS_FUNCTION(dts_caller_may) { PG_RETURN_BOOL(store::role_may(GetUserId(), PG_GETARG_OID(0))); }
 

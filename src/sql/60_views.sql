@@ -3,7 +3,7 @@
 
 CREATE FUNCTION dts._state_name(state int2) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT CASE $1 WHEN 0 THEN 'ready' WHEN 1 THEN 'blocked' WHEN 2 THEN 'running' WHEN 3 THEN 'waiting' WHEN 4 THEN 'ready' WHEN 10 THEN 'succeeded' WHEN 11 THEN 'failed'
+    SELECT CASE $1 WHEN 0 THEN 'ready' WHEN 1 THEN 'blocked' WHEN 2 THEN 'running' WHEN 3 THEN 'waiting' WHEN 4 THEN 'parked' WHEN 10 THEN 'succeeded' WHEN 11 THEN 'failed'
                    WHEN 12 THEN 'expired' WHEN 13 THEN 'cancelled' WHEN 14 THEN 'skipped' WHEN 20 THEN 'retry' END $$;
 COMMENT ON FUNCTION dts._state_name(int2) IS 'The name of a stored state.';
 
@@ -48,7 +48,7 @@ COMMENT ON VIEW dts.running IS 'Tasks that run now, from shared memory, with the
 
 CREATE VIEW dts.tasks WITH (security_barrier) AS
 SELECT t.id,
-       CASE WHEN t.state = 0 THEN CASE WHEN h.state IN ('running', 'closed') THEN 'running' WHEN t.run_at > pg_catalog.clock_timestamp() THEN 'scheduled' ELSE 'ready' END
+       CASE WHEN t.state = 4 THEN 'ready' WHEN t.state = 0 THEN CASE WHEN h.state IN ('running', 'closed') THEN 'running' WHEN t.run_at > pg_catalog.clock_timestamp() THEN 'scheduled' ELSE 'ready' END
             ELSE dts._state_name(t.state) END AS state,
        dts._kind_name(t.kind) AS kind, q.name AS queue, dts._role_name(l.owner) AS owner, l.tenant, l.priority,
        CASE WHEN t.handler <> 0 THEN (SELECT x.name FROM dts.handler x WHERE x.id = t.handler) END AS handler,

@@ -86,21 +86,83 @@ void notify_database(Oid db) {
     if (pools[i].used && pools[i].db == db) notify_pool(i);
 }
 
+namespace {
+
+/// What choosing looks at, for one lane.
+struct Choice {
+  int slot;
+  int turn;
+  uint64 had;
+  int priority;
+  int64 due;
+};
+
+/// Priority with what waiting adds to it. A lane that was not looked at yet (everything may be in it) has waited since it got its slot.
+int aged(const LaneSlot& l, int64 due, int64 now) {
+  const int64 step = static_cast<int64>(settings::priority_ageing_s) * USECS_PER_SEC;
+  if (due <= 0) due = l.since;
+  if (step == 0 || due >= now) return l.priority;
+  return static_cast<int>(Min(l.priority + (now - due) / step, int64{9}));
+}
+
+bool before(const Choice& a, const Choice& b) {
+  if (a.turn != b.turn && a.had != b.had) return a.had < b.had;
+  if (a.priority != b.priority) return a.priority > b.priority;
+  return a.due < b.due;
+}
+
+}  // namespace
+
 int choose_lane(int pool, int64 now) {
-  int best = -1;
-  int64 best_due = core::kMax;
+  Choice best{-1, -1, 0, 0, 0};
+  const uint64 least = pg_atomic_read_u64(&pools[pool].had);
   LWLockAcquire(&shared->directory, LW_SHARED);
   for (int i = pools[pool].lane_head; i != -1; i = lanes[i].next) {
     const LaneSlot& l = lanes[i];
     const int64 due = due_at(l, now);
     if (due > now || paused(l)) continue;
-    if (best < 0 || l.priority > lanes[best].priority || (l.priority == lanes[best].priority && due < best_due)) {
-      best = i;
-      best_due = due;
-    }
+    const Choice c{i, l.turn, Max(pg_atomic_read_u64(&turns[l.turn].had), least), aged(l, due, now), due};
+    if (best.slot < 0 || before(c, best)) best = c;
   }
   LWLockRelease(&shared->directory);
-  return best;
+  return best.slot;
+}
+
+void turn_join(int slot) {
+  LaneSlot& l = lanes[slot];
+  int turn = -1;
+  for (int i = pools[l.pool].lane_head; i != -1 && turn < 0; i = lanes[i].next)
+    if (i != slot && lanes[i].tenant == l.tenant) turn = lanes[i].turn;
+  for (int i = slot; turn < 0; i = (i + 1) % settings::max_lanes)  // there is one for each lane
+    if (turns[i].lanes == 0) turn = i;
+  TurnSlot& t = turns[turn];
+  if (t.lanes++ == 0) {
+    t.pool = l.pool;
+    t.tenant = l.tenant;
+    pg_atomic_write_u64(&t.had, pg_atomic_read_u64(&pools[l.pool].had));
+  }
+  l.turn = turn;
+}
+
+void turn_leave(int slot) { turns[lanes[slot].turn].lanes--; }
+
+void turn_begin(int slot) {
+  const LaneSlot& l = lanes[slot];
+  TurnSlot& t = turns[l.turn];
+  PoolSlot& p = pools[l.pool];
+  // Who comes back after a pause starts where the others are: turns are not saved up.
+  uint64 had = pg_atomic_read_u64(&t.had);
+  const uint64 least = pg_atomic_read_u64(&p.had);
+  while (had < least && !pg_atomic_compare_exchange_u64(&t.had, &had, least)) {
+  }
+  if (had > least) pg_atomic_write_u64(&p.had, had);
+}
+
+void turn_charge(int slot, int64 us) {
+  const LaneSlot& l = lanes[slot];
+  const int limit = l.limit[static_cast<int>(Scope::Tenant)];
+  const int weight = limit < 0 ? 1 : Max(1, limits[limit].weight);
+  pg_atomic_fetch_add_u64(&turns[l.turn].had, us / weight);
 }
 
 int64 next_due(Oid db, int64 now) {

@@ -27,6 +27,7 @@ void unlink_lane(int slot) {
   const LaneKey key{l.db, l.lane};
   hash_search(lane_table, &key, HASH_REMOVE, nullptr);
   limits_detach(slot);
+  turn_leave(slot);
   l.used = false;
 }
 
@@ -93,7 +94,7 @@ int make_slot(Oid db, const LaneInfo& info, int64 due) {
   l.pool = pool;
   l.merges = 0;
   l.backoffs = 0;
-  l.last_use = GetCurrentTimestamp();
+  l.since = l.last_use = GetCurrentTimestamp();
   pg_atomic_write_u32(&l.claims, 0);
   pg_atomic_write_u64(&l.backoff_until, 0);
   l.set.clear();
@@ -103,6 +104,7 @@ int make_slot(Oid db, const LaneInfo& info, int64 due) {
   l.next = pools[pool].lane_head;
   pools[pool].lane_head = slot;
   limits_attach(slot);
+  turn_join(slot);
   LWLockRelease(&l.lock);
   return slot;
 }
@@ -136,6 +138,7 @@ int pool_of(Oid db, Oid owner, bool make) {
   p.owner = owner;
   p.lane_head = -1;
   memset(p.idle, 0, sizeof(p.idle));
+  pg_atomic_write_u64(&p.had, 0);
   p.executors = 0;
   p.wanting = p.retry_at = p.asked_at = 0;
   p.failures = 0;

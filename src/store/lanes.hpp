@@ -43,8 +43,16 @@ void notify(int slot);
 void notify_pool(int pool);
 void notify_database(Oid db);
 
-/// The lane that an executor of this pool should take from next, or -1: due, not paused, highest priority first, then oldest.
+/// The lane that an executor of this pool should take from next, or -1. Tenants take turns; inside a tenant the highest priority comes
+/// first, raised by waiting (dts.priority_ageing), then what has been due longest.
 int choose_lane(int pool, int64 now);
+
+/// A lane with a new slot joins the turn of its tenant, or leaves it. Need the directory lock.
+void turn_join(int slot);
+void turn_leave(int slot);
+/// A lane was claimed from: its tenant has had this much of a worker's time more.
+void turn_begin(int slot);
+void turn_charge(int slot, int64 us);
 
 /// When a lane has something to claim, leaving its limits aside.
 inline int64 wanted_at(const LaneSlot& l) {

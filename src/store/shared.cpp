@@ -11,6 +11,7 @@ QueueSlot* queues = nullptr;
 LaneSlot* lanes = nullptr;
 PoolSlot* pools = nullptr;
 LimitSlot* limits = nullptr;
+TurnSlot* turns = nullptr;
 KeyBucket* key_buckets = nullptr;
 ExecutorSlot* slots = nullptr;
 DatabaseSlot* databases = nullptr;
@@ -61,11 +62,15 @@ void init_all() {
   for (int i = 0; i < settings::max_queues; i++) init_queue(queues[i], tranche);
   for (int i = 0; i < settings::max_lanes; i++) {
     LWLockInitialize(&lanes[i].lock, tranche);
+    pg_atomic_init_u64(&turns[i].had, 0);
     pg_atomic_init_u64(&lanes[i].first, static_cast<uint64>(core::kMax));
     pg_atomic_init_u64(&lanes[i].backoff_until, 0);
     pg_atomic_init_u32(&lanes[i].claims, 0);
   }
-  for (int i = 0; i < pool_limit(); i++) LWLockInitialize(&pools[i].lock, tranche);
+  for (int i = 0; i < pool_limit(); i++) {
+    LWLockInitialize(&pools[i].lock, tranche);
+    pg_atomic_init_u64(&pools[i].had, 0);
+  }
   for (int i = 0; i < bucket_limit(); i++) LWLockInitialize(&key_buckets[i].lock, tranche);
   for (int i = 0; i < settings::max_limits; i++) {
     pg_atomic_init_u32(&limits[i].running, 0);
@@ -101,6 +106,7 @@ Size shared_size() {
   size = add_size(size, mul_size(sizeof(LaneSlot), settings::max_lanes));
   size = add_size(size, mul_size(sizeof(PoolSlot), pool_limit()));
   size = add_size(size, mul_size(sizeof(LimitSlot), settings::max_limits));
+  size = add_size(size, mul_size(sizeof(TurnSlot), settings::max_lanes));
   size = add_size(size, mul_size(sizeof(KeyBucket), bucket_limit()));
   size = add_size(size, mul_size(sizeof(ExecutorSlot), kMaxSlots));
   size = add_size(size, mul_size(sizeof(DatabaseSlot), settings::max_databases));
@@ -120,6 +126,7 @@ void shared_startup() {
   pools = make_zeroed<PoolSlot>("dts pools", pool_limit());
   limits = make_zeroed<LimitSlot>("dts limits", settings::max_limits);
   key_buckets = make_zeroed<KeyBucket>("dts keys", bucket_limit());
+  turns = make_zeroed<TurnSlot>("dts turns", settings::max_lanes);
   slots = make_zeroed<ExecutorSlot>("dts executors", kMaxSlots);
   databases = make_zeroed<DatabaseSlot>("dts databases", settings::max_databases);
   if (!found) init_all();

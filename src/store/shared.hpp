@@ -80,6 +80,14 @@ struct Permits {
   int32 limit[kScopes];  // slots, -1: none
 };
 
+/// The turn of a tenant among the tenants of a pool: the one that had least, by its weight, is next. Identity under the directory's lock.
+struct TurnSlot {
+  int32 lanes;  // that share it; 0: free
+  int32 pool;
+  uint64 tenant;
+  pg_atomic_uint64 had;  // microseconds of workers' time by weight; only differences count
+};
+
 /// One lane. Identity changes under `Shared::directory` and the own lock; `set` and `first` under the own lock.
 struct LaneSlot {
   LWLock lock;
@@ -90,6 +98,7 @@ struct LaneSlot {
   int32 queue_slot, pool;
   int32 next;  // in the pool's list of lanes
   int32 handler;
+  int32 turn;
   uint64 tenant;
   int32 limit[kScopes];            // slots, -1: none; under the directory's lock
   int32 limit_next[kScopes];       // in that limit's list of lanes
@@ -97,7 +106,7 @@ struct LaneSlot {
   pg_atomic_uint32 claims;         // claims in flight
   pg_atomic_uint64 backoff_until;  // nobody claims before: completing failed twice in a row here
   int32 backoffs;
-  TimestampTz last_use;
+  TimestampTz since, last_use;
   uint64 merges;
   core::RangeSet<14> set;
 };
@@ -109,6 +118,7 @@ struct PoolSlot {
   Oid db, owner;
   int32 lane_head;
   uint64 idle[kSlotWords];
+  pg_atomic_uint64 had;  // what the tenant had that was chosen last: who comes back starts there
   int32 executors;       // starting ones included
   TimestampTz wanting;   // since when it wants an executor and cannot have one; 0: it does not
   TimestampTz retry_at;  // after a failed start
@@ -228,6 +238,7 @@ extern QueueSlot* queues;
 extern LaneSlot* lanes;
 extern PoolSlot* pools;
 extern LimitSlot* limits;
+extern TurnSlot* turns;
 extern KeyBucket* key_buckets;
 extern ExecutorSlot* slots;
 extern DatabaseSlot* databases;
