@@ -89,6 +89,7 @@ void start_up() {
   }
   load_queues();
   load_limits();
+  count_waiting();
   maintain_history();
   (void)apply_requests();
   count_keys();
@@ -136,6 +137,7 @@ void handle_events(Timers& timers, TimestampTz now) {
   if ((events & store::kUnlisted) != 0 && (timers.lanes == 0 || timers.lanes > now + kSecond)) timers.lanes = Max(now, timers.lanes_rest);
   if ((events & store::kSignals) != 0) wake_waiting();
   if ((events & store::kLease) != 0) lapse_leases();
+  if ((events & store::kWaiting) != 0) count_waiting();
   if ((events & store::kKeys) != 0 && timers.keys == 0) timers.keys = now;
 }
 
@@ -172,6 +174,7 @@ void handle_timers(Timers& timers, TimestampTz now) {
     if (active && any_task()) {
       pg_atomic_write_u32(&database->activity, 1);
       end_expired();
+      count_waiting();
       lapse_leases();
       wake_waiting();
       if (timers.requests == 0) timers.requests = now;

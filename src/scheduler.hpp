@@ -27,6 +27,8 @@ extern volatile sig_atomic_t scheduler_working;
 /// Loads queues into shared memory.
 void load_queues();
 void load_limits();
+/// How many tasks are unfinished where there is a cap.
+void count_waiting();
 /// Leases that outlived the shared memory take their concurrency keys again.
 void count_keys();
 /// Makes parked tasks ready whose key is free; false if something failed, and is to be tried again.

@@ -97,7 +97,10 @@ void make_room(const PoolSlot& wanting) {
     if (s.kind != ExecutorSlot::Kind::Live || s.retire || &store::pools[s.pool] == &wanting) continue;
     const PoolSlot& p = store::pools[s.pool];
     const bool idle = (p.idle[k / 64] >> (k % 64) & 1) != 0;
-    const int rank = idle ? 3 : p.executors > share_of(p) ? 2 : wanting.executors * weight_of(p) < p.executors * weight_of(wanting) && now - s.since > kTurnUs ? 1 : 0;
+    const int rank = idle                                                                                             ? 3
+                     : p.executors > share_of(p)                                                                      ? 2
+                     : wanting.executors * weight_of(p) < p.executors * weight_of(wanting) && now - s.since > kTurnUs ? 1
+                                                                                                                      : 0;
     if (rank > best) {
       best = rank;
       victim = k;

@@ -44,6 +44,26 @@ void load_limits() {
   });
 }
 
+void count_waiting() {
+  // What commits add meanwhile is kept: only the difference is put right.
+  for (int i = 0; i < store::shared->limit_count; i++) {
+    store::LimitSlot& l = store::limits[i];
+    if (!l.used || l.db != MyDatabaseId || l.most_waiting < 0) continue;
+    const uint64 before = pg_atomic_read_u64(&l.unfinished);
+    in_transaction("counting unfinished tasks", [&] {
+      static pg::Statement count{
+          "SELECT count(*) FROM dts.limit_entry e JOIN dts.lane l ON CASE e.scope WHEN 'queue' THEN l.queue = e.queue WHEN 'handler' THEN "
+          "l.handler = e.handler WHEN 'owner' THEN l.owner = e.owner ELSE l.tenant = e.tenant END JOIN dts.task t ON t.lane = l.id "
+          "WHERE e.id = $1",
+          1,
+          {INT4OID}};
+      const Datum values[] = {Int32GetDatum(l.entry)};
+      int64 n = 0;
+      if (ids(count, values, 1, &n) == 1) pg_atomic_fetch_add_u64(&l.unfinished, n - static_cast<int64>(before));
+    });
+  }
+}
+
 bool check_site(char* why, size_t size) {
   strlcpy(why, "its place could not be checked; see the server log", size);
   bool ours = false;

@@ -14,6 +14,7 @@ using store::TaskTable;
 const char* text_arg(FunctionCallInfo fcinfo, int i) { return PG_ARGISNULL(i) ? nullptr : text_to_cstring(PG_GETARG_TEXT_PP(i)); }
 
 int64 submit_one(Prepared& p, const Options& o) {
+  store::check_room(p.lane, store::submitted_here(p.lane), 1);
   TaskTable table = TaskTable::open();
   Links links;
   links.look(table, read_depends(o.depends_on, false), &p.task);
@@ -63,12 +64,14 @@ class Many {
       : prepared_(first), table_(TaskTable::open()), edges_(store::EdgeTable::open()) {
     links_.look(table_, read_depends(o.depends_on, false), &prepared_.task);
     places_ = store::key_policy(first.lane).most;
+    own_ = store::submitted_here(first.lane);
     InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
     info_ = reinterpret_cast<ReturnSetInfo*>(fcinfo->resultinfo);
   }
   Task& task() { return prepared_.task; }
   void add() {
     Task& t = prepared_.task;
+    store::check_room(prepared_.lane, n_ + own_, 1);
     t.id = store::next_task_id();
     // Of one concurrency key only as many are ready as may run: the others would be parked one by one at their claim.
     if (t.ckey != 0 && t.state == core::State::Ready && n_ == places_ && t.run_at <= t.submitted_at) t.state = core::State::Parked;
@@ -100,7 +103,7 @@ class Many {
   store::EdgeTable edges_;
   Links links_;
   ReturnSetInfo* info_ = nullptr;
-  int n_ = 0, places_ = 0;
+  int n_ = 0, places_ = 0, own_ = 0;
   int64 lowest_ = 0, highest_ = 0;
 };
 

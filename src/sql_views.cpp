@@ -114,6 +114,47 @@ DTS_FUNCTION(dts_held) {
   return Datum{0};
 }
 
+DTS_FUNCTION(dts_progress) {
+  const int slot = store::own_slot;
+  if (slot < 0 || pg_atomic_read_u64(&store::slots[slot].current) == 0) PG_RETURN_VOID();
+  store::Progress p{};
+  p.at = GetCurrentTimestamp();
+  if (PG_ARGISNULL(0) || PG_GETARG_INT64(0) < 0 || (!PG_ARGISNULL(1) && PG_GETARG_INT64(1) < 0))
+    ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                    errmsg("argument \"%s\" must be 0 or more", PG_ARGISNULL(0) || PG_GETARG_INT64(0) < 0 ? "done" : "total"),
+                    errhint("Example: dts.progress(20, 100, 'loading').")));
+  p.done = PG_GETARG_INT64(0);
+  p.total = PG_ARGISNULL(1) ? -1 : PG_GETARG_INT64(1);
+  if (!PG_ARGISNULL(2)) {
+    const char* const message = text_to_cstring(PG_GETARG_TEXT_PP(2));
+    const int n = pg_mbcliplen(message, static_cast<int>(strlen(message)), sizeof(p.message) - 1);
+    memcpy(p.message, message, n);
+  }
+  LWLockAcquire(&store::slots[slot].lock, LW_EXCLUSIVE);
+  store::slots[slot].progress = p;
+  LWLockRelease(&store::slots[slot].lock);
+  PG_RETURN_VOID();
+}
+
+DTS_FUNCTION(dts_progress_of_all) {
+  ReturnSetInfo* const info = begin_rows(fcinfo);
+  if (store::shared == nullptr) return Datum{0};
+  for (int k = 0; k < store::kMaxSlots; k++) {
+    store::ExecutorSlot& s = store::slots[k];
+    if (s.kind != store::ExecutorSlot::Kind::Live || s.db != MyDatabaseId || !store::role_may(GetUserId(), s.owner)) continue;
+    LWLockAcquire(&s.lock, LW_SHARED);
+    const store::Progress p = s.progress;
+    const int64 task = static_cast<int64>(pg_atomic_read_u64(&s.current));
+    LWLockRelease(&s.lock);
+    if (task == 0 || p.at == 0) continue;
+    Datum v[5] = {Int64GetDatum(task), Int64GetDatum(p.done), Int64GetDatum(p.total), CStringGetTextDatum(p.message),
+                  TimestampTzGetDatum(p.at)};
+    bool nulls[5] = {false, false, p.total < 0, p.message[0] == '\0', false};
+    put(info, v, nulls);
+  }
+  return Datum{0};
+}
+
 DTS_FUNCTION(dts_queue_stats) {
   ReturnSetInfo* const info = begin_rows(fcinfo);
   const bool admin = store::role_may(GetUserId(), BOOTSTRAP_SUPERUSERID);
@@ -155,10 +196,11 @@ DTS_FUNCTION(dts_limit_state) {
   for (int i = 0; i < store::shared->limit_count; i++) {
     store::LimitSlot& l = store::limits[i];
     if (!l.used || l.db != MyDatabaseId) continue;
-    Datum v[4] = {Int32GetDatum(l.entry), Int32GetDatum(static_cast<int32>(pg_atomic_read_u32(&l.running))),
+    Datum v[5] = {Int32GetDatum(l.entry), Int32GetDatum(static_cast<int32>(pg_atomic_read_u32(&l.running))),
                   BoolGetDatum(store::limit_full(l)), Datum{0}};
-    bool nulls[4] = {};
+    bool nulls[5] = {};
     v[3] = instant(store::next_start(l), &nulls[3]);
+    v[4] = count(l.unfinished);
     put(info, v, nulls);
   }
   return Datum{0};

@@ -81,6 +81,7 @@ CREATE TABLE dts.limit_entry (
     rate int4 CHECK (rate > 0),
     per interval NOT NULL DEFAULT '1 second',
     burst int4 CHECK (burst > 0),
+    max_waiting bigint CHECK (max_waiting >= 0),
     weight int4 CHECK (weight BETWEEN 1 AND 1000),
     key_concurrency int4 CHECK (key_concurrency > 0),
     key_fifo boolean NOT NULL DEFAULT false,

@@ -45,3 +45,8 @@ COMMENT ON FUNCTION dts._caller_may(oid) IS 'Whether the current role may see an
 CREATE FUNCTION dts._caller_sees(owner oid) RETURNS boolean
     LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'dts_caller_sees';
 COMMENT ON FUNCTION dts._caller_sees(oid) IS 'Whether the current role may see that tasks of this owner exist: as dts._caller_may, and monitors.';
+
+CREATE FUNCTION dts.progress(done bigint, total bigint DEFAULT NULL, message text DEFAULT NULL) RETURNS void
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'dts_progress';
+COMMENT ON FUNCTION dts.progress(bigint, bigint, text) IS
+'Called by a running task: how much is done, of how much, and a word (cut at 127 bytes). Others see it at once in dts.running, with an estimate of the end; nothing is written. Outside a task it does nothing.';

@@ -25,6 +25,10 @@ CREATE FUNCTION dts._held(OUT pid int, OUT task bigint, OUT state text, OUT star
     LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'dts_held';
 COMMENT ON FUNCTION dts._held() IS 'The tasks that executors of this database hold: claimed (held), running, or closed (their end is decided and about to be committed).';
 
+CREATE FUNCTION dts._progress() RETURNS TABLE (task bigint, done bigint, total bigint, message text, at timestamptz)
+    LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'dts_progress_of_all';
+COMMENT ON FUNCTION dts._progress() IS 'What running tasks of this database said last with dts.progress, of those that the caller may see.';
+
 CREATE FUNCTION dts._queue_stats() RETURNS TABLE (queue int, submitted bigint, succeeded bigint, failed bigint, retried bigint, expired bigint, cancelled bigint,
     started bigint, run_us_total bigint, wait_us_total bigint, last_error text, last_error_at timestamptz, run_us bigint[], wait_us bigint[], per_second float8)
     LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'dts_queue_stats';
@@ -38,13 +42,15 @@ CREATE VIEW dts.running WITH (security_barrier) AS
 SELECT h.task AS id, q.name AS queue, dts._role_name(l.owner) AS owner, l.priority, l.tenant,
        CASE WHEN t.handler <> 0 THEN (SELECT x.name FROM dts.handler x WHERE x.id = t.handler) END AS handler,
        CASE WHEN dts._caller_may(l.owner) THEN t.sql END AS sql, t.attempt + (t.state <> 2)::int AS attempt, h.pid AS worker_pid, h.started_at,
-       pg_catalog.clock_timestamp() - h.started_at AS elapsed
+       pg_catalog.clock_timestamp() - h.started_at AS elapsed, p.done, p.total, p.message, p.at AS progress_at,
+       CASE WHEN p.total > p.done AND p.done > 0 THEN p.at + (p.at - h.started_at) * ((p.total - p.done)::float8 / p.done) END AS expected_end
 FROM dts._held() h
+LEFT JOIN dts._progress() p ON p.task = h.task AND dts._caller_may((SELECT x.owner FROM dts.task y JOIN dts.lane x ON x.id = y.lane WHERE y.id = h.task))
 JOIN dts.task t ON t.id = h.task
 JOIN dts.lane l ON l.id = t.lane
 JOIN dts.queue q ON q.id = l.queue
 WHERE h.state IN ('running', 'closed') AND dts._caller_sees(l.owner);
-COMMENT ON VIEW dts.running IS 'Tasks that run now, from shared memory, with the worker''s process id and elapsed time.';
+COMMENT ON VIEW dts.running IS 'Tasks that run now, from shared memory, with the worker''s process id, elapsed time, and what it says of its progress (dts.progress).';
 
 CREATE VIEW dts.tasks WITH (security_barrier) AS
 SELECT t.id,

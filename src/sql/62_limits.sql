@@ -1,7 +1,7 @@
 -- Limits: how many tasks of a queue, handler, owner or tenant run at once, and how many start in a time; pausing them. One row for each
 -- object that has any. What a queue alone has (its own pause, batches) is in dts.queue.
 
-CREATE FUNCTION dts._limit_state() RETURNS TABLE (entry int, running int, is_full boolean, next_at timestamptz)
+CREATE FUNCTION dts._limit_state() RETURNS TABLE (entry int, running int, is_full boolean, next_at timestamptz, unfinished bigint)
     LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'dts_limit_state';
 COMMENT ON FUNCTION dts._limit_state() IS 'Limits of this database in shared memory: places taken, whether none is free, and when the next task may start if its rate is used up.';
 
@@ -62,7 +62,7 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION dts._limit_row(text, text, text, text) IS 'The row for a limit, made if there is none, and locked.';
 
-CREATE FUNCTION dts._set_limit(caller oid, queue text, handler text, owner text, tenant text, concurrency int, rate int, per interval, burst int, weight int, key_concurrency int, key_fifo boolean, reset text[]) RETURNS void
+CREATE FUNCTION dts._set_limit(caller oid, queue text, handler text, owner text, tenant text, concurrency int, rate int, per interval, burst int, max_waiting bigint, weight int, key_concurrency int, key_fifo boolean, reset text[]) RETURNS void
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE old dts.limit_entry; new dts.limit_entry; x text;
 BEGIN
@@ -78,6 +78,9 @@ BEGIN
     ELSIF burst NOT BETWEEN 1 AND 1000000 THEN
         RAISE EXCEPTION 'argument "burst" must be between 1 and 1000000' USING ERRCODE = 'invalid_parameter_value', DETAIL = format('Got %s.', burst),
             HINT = 'So many tasks may start at once after a pause; without it no interval ever holds more than "rate".';
+    ELSIF max_waiting < 0 THEN
+        RAISE EXCEPTION 'argument "max_waiting" must not be negative' USING ERRCODE = 'invalid_parameter_value', DETAIL = format('Got %s.', max_waiting),
+            HINT = 'Take the cap away with reset => ''{max_waiting}''.';
     ELSIF weight NOT BETWEEN 1 AND 1000 THEN
         RAISE EXCEPTION 'argument "weight" must be between 1 and 1000' USING ERRCODE = 'invalid_parameter_value', DETAIL = format('Got %s.', weight),
             HINT = '1 is the default; 2 gives twice the share.';
@@ -91,8 +94,8 @@ BEGIN
             HINT = 'A concurrency_key belongs to its queue.';
     END IF;
     FOREACH x IN ARRAY COALESCE(reset, '{}') LOOP
-        IF x IS NULL OR x NOT IN ('concurrency', 'rate', 'burst', 'weight', 'key_concurrency') THEN
-            RAISE EXCEPTION 'invalid value in argument "reset": "%"', x USING ERRCODE = 'invalid_parameter_value', HINT = 'Use concurrency, rate, burst, weight or key_concurrency.';
+        IF x IS NULL OR x NOT IN ('concurrency', 'rate', 'burst', 'max_waiting', 'weight', 'key_concurrency') THEN
+            RAISE EXCEPTION 'invalid value in argument "reset": "%"', x USING ERRCODE = 'invalid_parameter_value', HINT = 'Use concurrency, rate, burst, max_waiting, weight or key_concurrency.';
         END IF;
     END LOOP;
     old := dts._limit_row(queue, handler, owner, tenant);
@@ -100,12 +103,14 @@ BEGIN
     IF 'concurrency' = ANY (reset) THEN new.concurrency := NULL; END IF;
     IF 'rate' = ANY (reset) THEN new.rate := NULL; new.per := '1 second'; new.burst := NULL; END IF;
     IF 'burst' = ANY (reset) THEN new.burst := NULL; END IF;
+    IF 'max_waiting' = ANY (reset) THEN new.max_waiting := NULL; END IF;
     IF 'weight' = ANY (reset) THEN new.weight := NULL; END IF;
     IF 'key_concurrency' = ANY (reset) THEN new.key_concurrency := NULL; END IF;
     new.concurrency := COALESCE(_set_limit.concurrency, new.concurrency);
     new.rate := COALESCE(_set_limit.rate, new.rate);
     new.per := COALESCE(_set_limit.per, new.per);
     new.burst := COALESCE(_set_limit.burst, new.burst);
+    new.max_waiting := COALESCE(_set_limit.max_waiting, new.max_waiting);
     new.weight := COALESCE(_set_limit.weight, new.weight);
     new.key_concurrency := COALESCE(_set_limit.key_concurrency, new.key_concurrency);
     new.key_fifo := COALESCE(_set_limit.key_fifo, new.key_fifo);
@@ -119,16 +124,16 @@ BEGIN
     ELSIF extract(epoch FROM new.per) / new.rate * COALESCE(new.burst, 1) > 31 * 86400 THEN
         RAISE EXCEPTION 'argument "burst" would take more than 31 days to fill' USING ERRCODE = 'invalid_parameter_value', HINT = 'Give a smaller burst, or a higher rate.';
     END IF;
-    UPDATE dts.limit_entry e SET concurrency = new.concurrency, rate = new.rate, per = new.per, burst = new.burst, weight = new.weight, key_concurrency = new.key_concurrency, key_fifo = new.key_fifo, changed_at = clock_timestamp()
+    UPDATE dts.limit_entry e SET concurrency = new.concurrency, rate = new.rate, per = new.per, burst = new.burst, max_waiting = new.max_waiting, weight = new.weight, key_concurrency = new.key_concurrency, key_fifo = new.key_fifo, changed_at = clock_timestamp()
     WHERE e.id = old.id RETURNING * INTO new;
     PERFORM dts._audit(caller, 'set_limit', format('%s %s', new.scope, dts._limit_name(new)), to_jsonb(old), to_jsonb(new)), dts._changed('limit', old.id);
 END $$;
-COMMENT ON FUNCTION dts._set_limit(oid, text, text, text, text, int, int, interval, int, int, int, boolean, text[]) IS 'dts.set_limit, as the owner of the extension.';
+COMMENT ON FUNCTION dts._set_limit(oid, text, text, text, text, int, int, interval, int, bigint, int, int, boolean, text[]) IS 'dts.set_limit, as the owner of the extension.';
 CREATE FUNCTION dts.set_limit(queue text DEFAULT NULL, handler text DEFAULT NULL, owner text DEFAULT NULL, tenant text DEFAULT NULL, concurrency int DEFAULT NULL,
-    rate int DEFAULT NULL, per interval DEFAULT NULL, burst int DEFAULT NULL, weight int DEFAULT NULL, key_concurrency int DEFAULT NULL, key_fifo boolean DEFAULT NULL, reset text[] DEFAULT NULL) RETURNS void
+    rate int DEFAULT NULL, per interval DEFAULT NULL, burst int DEFAULT NULL, max_waiting bigint DEFAULT NULL, weight int DEFAULT NULL, key_concurrency int DEFAULT NULL, key_fifo boolean DEFAULT NULL, reset text[] DEFAULT NULL) RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'dts_as_owner';
-COMMENT ON FUNCTION dts.set_limit(text, text, text, text, int, int, interval, int, int, int, boolean, text[]) IS
-'Limits a queue, a handler, an owner or a tenant (give one of the four). concurrency: so many tasks run at once; rate: so many start in each per (1 second); burst: so many may start at once after a pause, at the price of more than rate in one interval. weight (1): the share of an owner or tenant in the workers. key_concurrency (1): so many tasks of one concurrency_key run at once; key_fifo: strictly in the order of submission, a failed one holds up the rest until it has ended. What is left out stays, what reset names (concurrency, rate, burst, weight, key_concurrency) is taken away. Takes effect at the next claim.';
+COMMENT ON FUNCTION dts.set_limit(text, text, text, text, int, int, interval, int, bigint, int, int, boolean, text[]) IS
+'Limits a queue, a handler, an owner or a tenant (give one of the four). concurrency: so many tasks run at once; rate: so many start in each per (1 second); burst: so many may start at once after a pause, at the price of more than rate in one interval. max_waiting: a submit beyond so many unfinished tasks is refused with SQLSTATE TQ001. weight (1): the share of an owner or tenant in the workers. key_concurrency (1): so many tasks of one concurrency_key run at once; key_fifo: strictly in the order of submission, a failed one holds up the rest until it has ended. What is left out stays, what reset names (concurrency, rate, burst, max_waiting, weight, key_concurrency) is taken away. Takes effect at the next claim.';
 
 CREATE FUNCTION dts._set_paused(caller oid, wanted boolean, queue text, handler text, owner text, tenant text) RETURNS void
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
@@ -172,7 +177,7 @@ COMMENT ON FUNCTION dts.resume(text, text, text, text) IS 'Resumes a paused queu
 CREATE VIEW dts.limits WITH (security_barrier) AS
 SELECT e.scope, CASE e.scope WHEN 'queue' THEN q.name WHEN 'handler' THEN (SELECT h.name FROM dts.handler h WHERE h.id = e.handler)
        WHEN 'owner' THEN dts._role_name(e.owner) ELSE e.tenant END AS name, e.paused OR COALESCE(q.paused, false) AS paused, e.concurrency, COALESCE(s.running, 0) AS running,
-       e.rate, CASE WHEN e.rate IS NOT NULL THEN e.per END AS per, e.burst, COALESCE(e.weight, 1) AS weight, COALESCE(e.key_concurrency, 1) AS key_concurrency, e.key_fifo, s.next_at, e.changed_at
+       e.rate, CASE WHEN e.rate IS NOT NULL THEN e.per END AS per, e.burst, e.max_waiting, CASE WHEN e.max_waiting IS NOT NULL THEN s.unfinished END AS unfinished, COALESCE(e.weight, 1) AS weight, COALESCE(e.key_concurrency, 1) AS key_concurrency, e.key_fifo, s.next_at, e.changed_at
 FROM dts.limit_entry e
 LEFT JOIN dts._limit_state() s ON s.entry = e.id
 LEFT JOIN dts.queue q ON q.id = e.queue AND e.scope = 'queue'

@@ -7,12 +7,13 @@ namespace dts::store {
 
 namespace {
 
-enum Column { kId = 1, kScope, kObject, kTenant, kPaused, kConcurrency, kRate, kPer, kBurst, kWeight, kKeyMost, kKeyFifo };
+enum Column { kId = 1, kScope, kObject, kTenant, kPaused, kConcurrency, kRate, kPer, kBurst, kWeight, kKeyMost, kKeyFifo, kMaxWaiting };
 
 pg::Statement rows{
     "SELECT e.id, array_position('{queue,handler,owner,tenant}'::text[], e.scope) - 1, "
     "CASE e.scope WHEN 'queue' THEN e.queue WHEN 'handler' THEN e.handler ELSE e.owner::oid::int8 END::int8, e.tenant, e.paused, "
-    "e.concurrency, e.rate, (extract(epoch FROM e.per) * 1000)::int8, e.burst, e.weight, e.key_concurrency, e.key_fifo FROM dts.limit_entry e "
+    "e.concurrency, e.rate, (extract(epoch FROM e.per) * 1000)::int8, e.burst, e.weight, e.key_concurrency, e.key_fifo, e.max_waiting FROM "
+    "dts.limit_entry e "
     "WHERE $1 IN (0, e.id) AND (e.scope <> 'owner' OR EXISTS (SELECT FROM pg_roles r WHERE r.oid = e.owner)) ORDER BY e.id",
     1,
     {INT4OID}};
@@ -44,6 +45,7 @@ void each_limit(int32 entry, void (*use)(const LimitSettings&)) {
     l.weight = static_cast<int32>(number(i, kWeight, false, 1));
     l.key_most = static_cast<int32>(number(i, kKeyMost, false, 1));
     l.key_fifo = DatumGetBool(pg::column(i, kKeyFifo, &null));
+    l.most_waiting = number(i, kMaxWaiting, true, -1);
     use(l);
   }
   SPI_finish();

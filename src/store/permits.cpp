@@ -122,6 +122,8 @@ int new_limit(Oid db, Scope scope, uint64 object) {
   l.rate = {};
   pg_atomic_write_u32(&l.refused, 0);
   pg_atomic_write_u64(&l.spent_until, 0);
+  pg_atomic_write_u64(&l.unfinished, 0);
+  l.most_waiting = -1;
   return got;
 }
 
@@ -153,6 +155,7 @@ bool apply_limit(Oid db, const LimitSettings& s) {
     l.concurrency = s.concurrency;
     l.weight = s.weight;
     l.key_most = s.key_most;
+    l.most_waiting = s.most_waiting;
     l.key_fifo = s.key_fifo;
     l.paused = s.paused;
     l.used = true;
@@ -164,6 +167,28 @@ bool apply_limit(Oid db, const LimitSettings& s) {
   }
   LWLockRelease(&shared->directory);
   return i >= 0;
+}
+
+void unfinished_add(int lane_slot, int n) {
+  if (lane_slot < 0 || n == 0) return;
+  for (const int32 i : lanes[lane_slot].limit)
+    if (i >= 0 && limits[i].most_waiting >= 0) pg_atomic_fetch_add_u64(&limits[i].unfinished, n);
+}
+
+void check_room(const LaneInfo& lane, int own, int n) {
+  const int slot = shared == nullptr ? -1 : lane_slot(MyDatabaseId, lane);
+  if (slot < 0) return;
+  static const char* const kNames[] = {"queue", "handler", "owner", "tenant"};
+  for (const int32 i : lanes[slot].limit) {
+    if (i < 0 || limits[i].most_waiting < 0) continue;
+    const int64 there = static_cast<int64>(pg_atomic_read_u64(&limits[i].unfinished)) + own;
+    if (there + n > limits[i].most_waiting)
+      ereport(ERROR, (errcode(MAKE_SQLSTATE('T', 'Q', '0', '0', '1')),
+                      errmsg("the %s of the task has reached its cap on unfinished tasks", kNames[static_cast<int>(limits[i].scope)]),
+                      errdetail("There are %lld, at most %lld are allowed.", static_cast<long long>(there),
+                                static_cast<long long>(limits[i].most_waiting)),
+                      errhint("Try again later; an administrator can raise \"max_waiting\" with dts.set_limit.")));
+  }
 }
 
 void limits_attach(int lane) {

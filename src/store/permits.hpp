@@ -16,6 +16,7 @@ struct LimitSettings {
   int32 concurrency;  // -1: none
   int32 weight;
   int32 key_most;
+  int64 most_waiting;  // -1: any number
   bool key_fifo;
   core::Rate rate;
 };
@@ -40,6 +41,11 @@ int permits_take(int lane_slot, int n, LWLock* lock, Permits* out);
 void permits_unused(LWLock* lock, const Permits* permits, int n);
 /// Gives the place back and tells all who may wait for it, whoever owns them. May run in callbacks.
 void permits_give(LWLock* lock, Permits* permits);
+
+/// n tasks more, or fewer, of a lane are unfinished. May run in callbacks.
+void unfinished_add(int lane_slot, int n);
+/// Refuses n more tasks of a lane (TQ001) if a cap is reached; `own`: those that this transaction has submitted to it already.
+void check_room(const LaneInfo& lane, int own, int n);
 
 /// Lanes come and go; a database is gone. Need the directory lock.
 void limits_attach(int lane_slot);

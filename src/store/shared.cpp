@@ -76,6 +76,7 @@ void init_all() {
     pg_atomic_init_u32(&limits[i].running, 0);
     pg_atomic_init_u32(&limits[i].refused, 0);
     pg_atomic_init_u64(&limits[i].spent_until, 0);
+    pg_atomic_init_u64(&limits[i].unfinished, 0);
   }
   for (int i = 0; i < kMaxSlots; i++) {
     LWLockInitialize(&slots[i].lock, tranche);

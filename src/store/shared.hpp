@@ -44,16 +44,18 @@ struct LimitSlot {
   bool paused;
   Scope scope;
   Oid db;
-  int32 entry;        // of dts.limit_entry
-  uint64 object;      // id of the queue, handler or role; hash of the tenant's name
-  int32 concurrency;  // -1: none
-  int32 key_most;     // of a queue: places of each concurrency key
+  int32 entry;         // of dts.limit_entry
+  uint64 object;       // id of the queue, handler or role; hash of the tenant's name
+  int32 concurrency;   // -1: none
+  int64 most_waiting;  // unfinished tasks, -1: any number
+  int32 key_most;      // of a queue: places of each concurrency key
   bool key_fifo;
   int32 weight;  // share of an owner or tenant
   core::Rate rate;
   int32 lane_head;               // its lanes
   pg_atomic_uint32 running;      // places taken; a slot is used again only when it is 0
   pg_atomic_uint32 refused;      // somebody found it full: who gives a place back tells
+  pg_atomic_uint64 unfinished;   // tasks, if there is a cap: counted by the scheduler, then kept by commits; as int64
   pg_atomic_uint64 spent_until;  // of the bucket (core/rate.hpp)
 };
 
@@ -127,6 +129,13 @@ struct PoolSlot {
   char failure[128];
 };
 
+/// What a running task says of itself.
+struct Progress {
+  TimestampTz at;     // 0: nothing
+  int64 done, total;  // total -1: not known
+  char message[128];
+};
+
 enum class Held : uint8 { Claimed, Running, Closed };
 
 /// One executor (docs/architecture.md, "Steering"). Written by its executor under `lock`; `interrupt` by callers under `lock`.
@@ -145,6 +154,7 @@ struct ExecutorSlot {
   int32 n;
   int64 task[kHeldMax];
   Held state[kHeldMax];
+  Progress progress;  // of the current task
   Permits permits;
   pg_atomic_uint64 current;    // task running now, 0 between tasks; read by the signal handler
   pg_atomic_uint64 interrupt;  // task that the last signal was meant for; never cleared
@@ -160,6 +170,7 @@ enum Event : uint32 {
   kPartition = 32,     // no partition for history
   kLease = 64,         // an executor died holding a leased task
   kExited = 128,       // an executor left
+  kWaiting = 512,      // a cap on unfinished tasks may be new
   kKeys = 256,         // parked tasks whose key may be free
   kSignals = 1 << 17,  // waiting tasks may have got what they wait for
   kAgenda = 1 << 16,   // blocked tasks to look at

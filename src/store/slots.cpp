@@ -24,6 +24,7 @@ bool slot_start(int slot, int i, TimestampTz now, TimestampTz deadline) {
   const bool cancelled = board_has(s.db, s.task[i]);
   s.state[i] = cancelled ? Held::Closed : Held::Running;
   s.task_since = now;
+  s.progress.at = 0;
   s.deadline = deadline;
   if (!cancelled) pg_atomic_write_u64(&s.current, static_cast<uint64>(s.task[i]));
   LWLockRelease(&s.lock);

@@ -70,6 +70,7 @@ void on_commit() {
   for (int i = 0; i < touched_lanes.n; i++) {
     const TouchedLane& t = touched_lanes.items[i];
     offer(t.slot, MyDatabaseId, t.lane, t.commit);
+    unfinished_add(t.slot, t.inserted);
     if (t.inserted > 0 && t.slot >= 0 && lanes[t.slot].queue_slot >= 0)
       pg_atomic_fetch_add_u64(&queues[lanes[t.slot].queue_slot].submitted, t.inserted);
   }
@@ -85,6 +86,7 @@ void on_commit() {
   for (int i = 0; i < ended_tasks.n; i++) {
     const Ended& e = ended_tasks.items[i];
     count(e);
+    if (core::is_end(e.outcome)) unfinished_add(e.lane_slot, -1);
     if (e.charged) charge_remove(MyDatabaseId, e.task);
     if (core::is_end(e.outcome)) board_remove(MyDatabaseId, e.task);
     if (core::is_end(e.outcome)) wake_waiters(MyDatabaseId, e.task, e.outcome);
@@ -224,6 +226,11 @@ void undo(TouchedLane& t, core::Key key) {
 void redo(TouchedLane& t, core::Key lo, core::Key hi) { t.commit.add(lo, hi, GetCurrentTransactionStartTimestamp()); }
 
 }  // namespace
+
+int submitted_here(const LaneInfo& lane) {
+  const int i = position_of(lane.lane);
+  return i < 0 ? 0 : touched_lanes.items[i].inserted;
+}
 
 bool touched() { return touched_lanes.n > 0 || ended_tasks.n > 0 || agenda_active(); }
 

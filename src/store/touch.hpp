@@ -29,6 +29,7 @@ struct Ended {
   int64 task;
   core::State outcome;
   int32 queue_slot;
+  int32 lane_slot;
   int32 subid;
   bool ran;
   bool charged;
@@ -78,6 +79,9 @@ extern void (*after_transaction)(bool committed);
 
 /// From now on the callbacks of this process run.
 void touch_registered();
+
+/// How many tasks of a lane this transaction has submitted.
+int submitted_here(const LaneInfo& lane);
 
 /// Whether this transaction has touched any task.
 bool touched();

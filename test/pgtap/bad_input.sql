@@ -396,7 +396,7 @@ FROM (VALUES ('concurrency => -1', '22023', '"concurrency" must not be negative'
              ('rate => 1, per => ''0''', '22023', '"per" must be between'), ('rate => 1, per => ''-1 s''', '22023', '"per" must be between'), ('rate => 1, per => ''32 days''', '22023', '"per" must be between'),
              ('per => ''1 s''', '22023', '"per" needs "rate"'), ('burst => 5', '22023', '"burst" needs "rate"'), ('rate => 1, burst => 0', '22023', '"burst" must be between'),
              ('rate => 1, per => ''31 days'', burst => 2', '22023', '"burst" would take more than 31 days'), ('reset => ''{speed}''', '22023', '"reset": "speed"'), ('reset => ''{NULL}''', '22023', '"reset"'),
-             ('key_concurrency => 0', '22023', '"key_concurrency" must be between'), ('key_concurrency => 2, key_fifo => true', '22023', '"key_fifo" allows one')) v(value, wants, says);
+             ('max_waiting => -1', '22023', '"max_waiting" must not be negative'), ('weight => 2', '22023', '"weight" is for owners and tenants'), ('weight => 0', '22023', '"weight" must be between'), ('key_concurrency => 0', '22023', '"key_concurrency" must be between'), ('key_concurrency => 2, key_fifo => true', '22023', '"key_fifo" allows one')) v(value, wants, says);
 INSERT INTO bad (call, wants, says) VALUES ($$dts.set_limit(tenant => 'x', key_concurrency => 1)$$, '22023', '"key_concurrency" is for queues'),
     ($$dts.set_limit(owner => 'bad_other', key_fifo => true)$$, '22023', '"key_fifo" is for queues');
 INSERT INTO bad (call, wants, says)

@@ -21,12 +21,12 @@ INSERT INTO may VALUES
     ('submit', 'ua'), ('submit_handler', 'ua'), ('submit_many', 'ua'), ('submit_handler_many', 'ua'), ('after', 'ua'), ('current_task', 'ua'), ('parent_results', 'ua'), ('node', 'ua'), ('param', 'ua'), ('create_workflow', 'ua'), ('drop_workflow', 'ua'), ('validate_workflow', 'ua'),
     ('start', 'ua'), ('start_many', 'ua'), ('signal', 'ua'), ('approve', 'ua'), ('reject', 'ua'), ('pause_run', 'ua'), ('resume_run', 'ua'), ('cancel_run', 'ua'), ('retry_run', 'ua'),
     ('set_node', 'ua'), ('graph', 'ua'), ('timeline', 'ua'), ('cancel', 'ua'), ('reschedule', 'ua'), ('set_priority', 'ua'),
-    ('retry', 'ua'), ('redrive', 'ua'), ('redrive_queue', 'ua'), ('wait', 'ua'), ('result', 'ua'), ('explain', 'ua'), ('create_handler', 'ua'), ('alter_handler', 'ua'),
+    ('retry', 'ua'), ('redrive', 'ua'), ('redrive_queue', 'ua'), ('progress', 'ua'), ('wait', 'ua'), ('result', 'ua'), ('explain', 'ua'), ('create_handler', 'ua'), ('alter_handler', 'ua'),
     ('drop_handler', 'ua'), ('state', 'uma'), ('version', 'uma'), ('create_queue', 'a'), ('alter_queue', 'a'), ('drop_queue', 'a'), ('pause', 'a'), ('resume', 'a'), ('set_limit', 'a'),
     ('stuck', 'ma'), ('stats', 'ma'), ('metrics', 'ma'), ('health', 'ma'), ('doctor', 'ma'), ('rescan', 'a'), ('adopt', 'a'), ('grant_usage', ''), ('grant_monitor', ''), ('grant_admin', ''), ('revoke_all', '');
 CREATE TABLE helper (name text, roles text);
 INSERT INTO helper VALUES
-    ('_state_name', 'uma'), ('_kind_name', 'uma'), ('_role_name', 'uma'), ('_slots', 'uma'), ('_held', 'uma'), ('_queue_stats', 'uma'), ('_limit_state', 'uma'), ('_caller_may', 'uma'), ('_caller_sees', 'uma'),
+    ('_state_name', 'uma'), ('_kind_name', 'uma'), ('_role_name', 'uma'), ('_slots', 'uma'), ('_held', 'uma'), ('_queue_stats', 'uma'), ('_limit_state', 'uma'), ('_progress', 'uma'), ('_caller_may', 'uma'), ('_caller_sees', 'uma'),
     ('_state', 'uma'), ('_parents', 'ua'), ('_admin_marker', 'a'), ('_monitor_marker', 'm'), ('_database_stats', 'ma'), ('_fence', 'ma');
 CREATE TABLE kind (letter text, role text);
 INSERT INTO kind VALUES ('-', 'priv_nothing'), ('-', 'priv_revoked'), ('u', 'priv_a'), ('u', 'priv_member'), ('m', 'priv_monitor'), ('a', 'priv_admin');
