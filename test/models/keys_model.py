@@ -1,0 +1,207 @@
+#!/usr/bin/env python3
+"""Concurrency keys (docs/architecture.md): every interleaving of a small world.
+
+One key with one place. Tasks are claimed by executors, submitted by sessions, and one is cancelled by a session that may roll back. A transaction is a row of
+steps; each step is atomic as it is in the code (one lock held, or one statement with one snapshot). Checked in every state: at most one holder.
+Checked in every state from which only executors may still start something: no task is parked while the key is free and nobody is going to look.
+
+    keys_model.py            the protocol, then each planted mistake, which must be caught
+"""
+import sys
+
+READY, PARKED, GONE = 'ready', 'parked', 'gone'
+
+# State: tasks: tuple of (committed state, locker or None, state written by the locker or None); held: holder or None; look; agenda; actors: tuple of
+# (program counter, memory). All plain tuples, so that states can be hashed.
+
+
+class World:
+    """Steps return the next states; `bug` names the planted mistake."""
+
+    def __init__(self, tasks, executors, session, bug=None):
+        self.n, self.executors, self.session, self.bug = tasks, executors, session, bug
+
+    def start(self):
+        tasks = tuple((READY if i == 0 else None, None, None) for i in range(self.n))  # task 0 is there, the others are submitted
+        actors = [('idle', None)] * self.executors + [('submit', i) for i in range(1, self.n)] + [('scheduler', None)]
+        if self.session:
+            actors.append(('cancel', None))
+        return (tasks, None, False, False, tuple(actors))
+
+    def steps(self, s):
+        for a in range(len(s[4])):
+            yield from self.actor(s, a)
+
+    # -- helpers on tuples
+    @staticmethod
+    def task(s, i, **k):
+        t = list(s[0])
+        c, l, w = t[i]
+        t[i] = (k.get('state', c), k.get('locker', l), k.get('wrote', w))
+        return (tuple(t),) + s[1:]
+
+    @staticmethod
+    def put(s, a, pc, mem=None):
+        actors = list(s[4])
+        actors[a] = (pc, mem)
+        return s[:4] + (tuple(actors),)
+
+    def visible_parked(self, s):
+        return [i for i, (c, l, w) in enumerate(s[0]) if c == PARKED]
+
+    def commit(self, s, a):
+        for i, (c, l, w) in enumerate(s[0]):
+            if l == a:
+                s = self.task(s, i, state=w if w is not None else c, locker=None, wrote=None)
+        return s
+
+    def abort(self, s, a):
+        for i, (c, l, w) in enumerate(s[0]):
+            if l == a:
+                s = self.task(s, i, locker=None, wrote=None)
+        return s
+
+    def told(self, s):
+        """A parked row is visible: is the key full? Set look; else the agenda."""
+        if self.bug == 'not_told':
+            return s
+        if s[1] is not None:
+            return s if self.bug == 'no_look_flag' else (s[0], s[1], True, s[3], s[4])
+        return s if self.bug == 'look_flag_only' else (s[0], s[1], s[2], True, s[4])
+
+    def give(self, s, a):
+        if s[1] != a:
+            return s
+        agenda = s[3] or (s[2] and self.bug != 'look_forgotten')
+        return (s[0], None, False, agenda, s[4])
+
+    # -- actors
+    def actor(self, s, a):
+        pc, mem = s[4][a]
+        if pc == 'idle':
+            for i, (c, l, w) in enumerate(s[0]):
+                if c == READY and l is None:
+                    yield self.put(self.task(s, i, locker=a), a, 'admit', i)
+        elif pc == 'admit':
+            if s[1] is None or self.bug == 'no_guard':
+                yield self.put((s[0], a if s[1] is None else s[1], s[2], s[3], s[4]), a, 'run', mem)
+            else:
+                yield self.put(self.task(s, mem, wrote=PARKED), a, 'park_commit', mem)
+        elif pc == 'park_commit':
+            yield self.put(self.commit(s, a), a, 'park_callback')
+        elif pc == 'park_callback':
+            yield self.put(self.told(s), a, 'idle')
+        elif pc == 'run':  # ends well, or the transaction fails
+            clear = s if self.bug == 'clear_after_look' else (s[0], s[1], False, s[3], s[4])
+            yield self.put(self.task(clear, mem, wrote=GONE), a, 'look', mem)
+            yield self.put(self.abort(s, a), a, 'abort_callback', (mem, False))
+        elif pc == 'look':
+            free = [i for i in self.visible_parked(s) if s[0][i][1] is None]
+            t = self.task(s, free[0], locker=a, wrote=READY) if free else s
+            yield self.put(t, a, 'clear' if self.bug == 'clear_after_look' else 'end', (mem, bool(free)))
+        elif pc == 'clear':
+            yield self.put((s[0], s[1], False, s[3], s[4]), a, 'end', mem)
+        elif pc == 'end':
+            yield self.put(self.commit(s, a), a, 'end_callback')
+            yield self.put(self.abort(s, a), a, 'abort_callback', mem)
+            if self.bug == 'give_before_commit':
+                yield self.put(self.give(s, a), a, 'late_commit')
+        elif pc == 'late_commit':
+            yield self.put(self.commit(s, a), a, 'idle')
+        elif pc == 'end_callback':
+            yield self.put(self.give(s, a), a, 'idle')
+        elif pc == 'abort_callback':
+            t = self.give(s, a) if self.bug != 'kept_on_abort' else s
+            if mem[1]:
+                t = self.told(t)
+            yield self.put(t, a, 'idle')
+        elif pc == 'submit':  # the hint: busy keys are parked at once
+            state = PARKED if s[1] is not None else READY
+            yield self.put(self.task(s, mem, locker=a, wrote=state), a, 'submitted', mem)
+        elif pc == 'submitted':
+            parked = s[0][mem][2] == PARKED
+            t = self.commit(s, a)
+            yield self.put(t, a, 'submit_callback' if parked else 'done', mem)
+        elif pc == 'submit_callback':
+            yield self.put(self.told(s), a, 'done')
+        elif pc == 'cancel':  # a session locks some task, and ends it or not
+            for i, (c, l, w) in enumerate(s[0]):
+                if c in (READY, PARKED) and l is None:
+                    yield self.put(self.task(s, i, locker=a, wrote=GONE), a, 'cancel_end', i)
+        elif pc == 'cancel_end':
+            yield self.put(self.commit(s, a), a, 'cancel_callback')
+            yield self.put(self.abort(s, a), a, 'cancel_callback')
+        elif pc == 'cancel_callback':
+            yield self.put(s if self.bug == 'session_not_told' else self.told(s), a, 'done')
+        elif pc == 'scheduler' and s[3]:
+            t = (s[0], s[1], s[2], False, s[4])
+            if s[1] is not None:
+                yield self.put(t if self.bug == 'scheduler_forgets' else (t[0], t[1], True, t[3], t[4]), a, 'scheduler')
+            else:
+                yield self.put(t, a, 'scheduler_look')
+        elif pc == 'scheduler_look':
+            free = [i for i in self.visible_parked(s) if s[0][i][1] is None]
+            t = self.task(s, free[0], locker=a, wrote=READY) if free else s
+            yield self.put(t, a, 'scheduler_commit')
+        elif pc == 'scheduler_commit':
+            yield self.put(self.commit(s, a), a, 'scheduler')
+            yield self.put(self.abort(s, a), a, 'scheduler_abort')
+        elif pc == 'scheduler_abort':
+            yield self.put(s if self.bug == 'abort_not_told' else self.told(s), a, 'scheduler')
+
+    def wrong(self, s, successors):
+        running = [a for a, (pc, _) in enumerate(s[4]) if pc in ('run', 'look', 'clear', 'end', 'late_commit')]
+        if len(running) > 1:
+            return 'two hold the key'
+        if s[1] is not None and s[4][s[1]][0] == 'idle':
+            return 'the key is held by nobody'
+        # Nobody can move but a session that has not begun: then nothing may be parked.
+        if all(pc in ('idle', 'scheduler', 'cancel', 'done') for pc, _ in s[4]) and not s[3] and s[1] is None:
+            ready = any(c == READY and l is None for c, l, w in s[0])
+            if not ready and self.visible_parked(s):
+                return 'a task is parked for ever'
+        return None
+
+
+def explore(world):
+    """States reached, and what was wrong first."""
+    todo, seen = [world.start()], set()
+    while todo:
+        s = todo.pop()
+        if s in seen:
+            continue
+        seen.add(s)
+        next_states = list(world.steps(s))
+        bad = world.wrong(s, next_states)
+        if bad:
+            return len(seen), bad
+        todo += [t for t in next_states if t not in seen]
+    return len(seen), None
+
+
+WORLDS = ((2, 2, True), (3, 2, False))
+BUGS = ('no_guard', 'not_told', 'no_look_flag', 'look_flag_only', 'look_forgotten', 'clear_after_look', 'give_before_commit', 'kept_on_abort',
+        'abort_not_told', 'session_not_told', 'scheduler_forgets')
+
+
+def main():
+    total = 0
+    for w in WORLDS:
+        n, bad = explore(World(*w))
+        total += n
+        if bad:
+            sys.exit(f'the protocol: {bad} in world {w}')
+    print(f'protocol: {total} states, nothing wrong')
+    missed = []
+    for bug in BUGS:
+        caught = None
+        for w in WORLDS:
+            caught = caught or explore(World(*w, bug=bug))[1]
+        print(f'  {bug}: {caught or "NOT CAUGHT"}')
+        if not caught:
+            missed.append(bug)
+    if missed:
+        sys.exit('not caught: ' + ', '.join(missed))
+
+
+main()
