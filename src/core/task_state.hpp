@@ -49,7 +49,8 @@ constexpr const char* name(State s) {
 constexpr bool may_move(State from, State to) {
   switch (from) {
     case State::Parked: return to == State::Ready || to == State::Parked || to == State::Blocked || (is_end(to) && to != State::Succeeded);
-    case State::Ready: return to == State::Ready || to == State::Parked || to == State::Blocked || to == State::Leased || to == State::Waiting || is_end(to);
+    case State::Ready:
+      return to == State::Ready || to == State::Parked || to == State::Blocked || to == State::Leased || to == State::Waiting || is_end(to);
     case State::Blocked: return to == State::Ready || is_end(to);
     case State::Leased: return to == State::Ready || (is_end(to) && to != State::Expired && to != State::Skipped);
     case State::Waiting: return to == State::Ready || is_end(to);
