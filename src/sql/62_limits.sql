@@ -174,6 +174,24 @@ CREATE FUNCTION dts.resume(queue text DEFAULT NULL, handler text DEFAULT NULL, o
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'dts_as_owner';
 COMMENT ON FUNCTION dts.resume(text, text, text, text) IS 'Resumes a paused queue, handler, owner or tenant.';
 
+CREATE FUNCTION dts._places(scope int, object bigint, tenant text) RETURNS int
+    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'dts_places';
+COMMENT ON FUNCTION dts._places(int, bigint, text) IS 'How many executors work for a queue, handler, owner or tenant, or are about to.';
+
+CREATE FUNCTION dts._in_progress(caller oid, queue text, handler text, owner text, tenant text) RETURNS int
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE e dts.limit_entry := dts._limit_for(queue, handler, owner, tenant);
+BEGIN
+    RETURN dts._places(array_position('{queue,handler,owner,tenant}'::text[], e.scope) - 1, CASE e.scope WHEN 'queue' THEN e.queue WHEN 'handler' THEN e.handler ELSE e.owner::oid::bigint END, e.tenant);
+END $$;
+COMMENT ON FUNCTION dts._in_progress(oid, text, text, text, text) IS 'dts.in_progress, as the owner of the extension.';
+CREATE FUNCTION dts.in_progress(queue text DEFAULT NULL, handler text DEFAULT NULL, owner text DEFAULT NULL, tenant text DEFAULT NULL) RETURNS int
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'dts_as_owner';
+COMMENT ON FUNCTION dts.in_progress(text, text, text, text) IS 'How many executors work for a queue, a handler, an owner or a tenant (give one of the four), or are about to. Once it is paused and this is 0, nothing of it runs.';
+CREATE PROCEDURE dts.drain(queue text DEFAULT NULL, handler text DEFAULT NULL, owner text DEFAULT NULL, tenant text DEFAULT NULL, timeout interval DEFAULT NULL, INOUT running int DEFAULT NULL)
+    LANGUAGE c AS 'MODULE_PATHNAME', 'dts_drain';
+COMMENT ON PROCEDURE dts.drain(text, text, text, text, interval, int) IS 'Pauses a queue, a handler, an owner or a tenant (give one of the four) and waits, at most for timeout, until what runs of it has ended; gives how many executors still work for it. dts.resume lets it go on. Not inside a transaction block.';
+
 CREATE VIEW dts.limits WITH (security_barrier) AS
 SELECT e.scope, CASE e.scope WHEN 'queue' THEN q.name WHEN 'handler' THEN (SELECT h.name FROM dts.handler h WHERE h.id = e.handler)
        WHEN 'owner' THEN dts._role_name(e.owner) ELSE e.tenant END AS name, e.paused OR COALESCE(q.paused, false) AS paused, e.concurrency, COALESCE(s.running, 0) AS running,

@@ -37,7 +37,7 @@ CREATE FUNCTION dts._user_functions() RETURNS text[] LANGUAGE sql IMMUTABLE PARA
                        'wait', 'result', 'explain', 'create_handler', 'alter_handler', 'drop_handler'] $$;
 COMMENT ON FUNCTION dts._user_functions() IS 'What dts.grant_usage grants.';
 CREATE FUNCTION dts._admin_functions() RETURNS text[] LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
-    AS $$ SELECT ARRAY['_admin_marker', 'create_queue', 'alter_queue', 'drop_queue', 'pause', 'resume', 'set_limit', 'stuck', 'stats', 'metrics', 'health', 'doctor', 'rescan', 'adopt',
+    AS $$ SELECT ARRAY['_admin_marker', 'create_queue', 'alter_queue', 'drop_queue', 'pause', 'resume', 'set_limit', 'in_progress', 'drain', 'stuck', 'stats', 'metrics', 'health', 'doctor', 'rescan', 'adopt',
                        '_database_stats', '_fence'] $$;
 COMMENT ON FUNCTION dts._admin_functions() IS 'What dts.grant_admin grants beside what dts.grant_usage does.';
 

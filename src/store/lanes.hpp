@@ -59,7 +59,11 @@ inline int64 wanted_at(const LaneSlot& l) {
   return static_cast<int64>(Max(static_cast<int64>(pg_atomic_read_u64(const_cast<pg_atomic_uint64*>(&l.first))),
                                 static_cast<int64>(pg_atomic_read_u64(const_cast<pg_atomic_uint64*>(&l.backoff_until)))));
 }
-inline bool paused(const LaneSlot& l) { return l.queue_slot >= 0 && queues[l.queue_slot].paused; }
+inline bool paused(const LaneSlot& l) {
+  for (const int32 i : l.limit)
+    if (i >= 0 && limits[i].paused) return true;
+  return l.queue_slot >= 0 && queues[l.queue_slot].paused;
+}
 
 /// Lowest due time in the future over the lanes of a database, kMax if there is none.
 int64 next_due(Oid db, int64 now);

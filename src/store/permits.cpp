@@ -169,6 +169,18 @@ bool apply_limit(Oid db, const LimitSettings& s) {
   return i >= 0;
 }
 
+int places_taken(Oid db, Scope scope, uint64 object) {
+  int n = 0;
+  for (int k = 0; k < kMaxSlots; k++) {
+    ExecutorSlot& e = slots[k];
+    if (e.kind != ExecutorSlot::Kind::Live || e.db != db) continue;
+    LWLockAcquire(&e.lock, LW_SHARED);
+    if (e.permits.places > 0 && object_of(lanes[e.permits.lane], scope) == object) n += e.permits.places;
+    LWLockRelease(&e.lock);
+  }
+  return n;
+}
+
 void unfinished_add(int lane_slot, int n) {
   if (lane_slot < 0 || n == 0) return;
   for (const int32 i : lanes[lane_slot].limit)

@@ -42,6 +42,10 @@ void permits_unused(LWLock* lock, const Permits* permits, int n);
 /// Gives the place back and tells all who may wait for it, whoever owns them. May run in callbacks.
 void permits_give(LWLock* lock, Permits* permits);
 
+/// How many places processes of a database hold in what a limit is for, whether or not there is one. After a pause: once it is 0
+/// nothing runs, and nothing starts, since who has taken a place looks at the pause again.
+int places_taken(Oid db, Scope scope, uint64 object);
+
 /// n tasks more, or fewer, of a lane are unfinished. May run in callbacks.
 void unfinished_add(int lane_slot, int n);
 /// Refuses n more tasks of a lane (TQ001) if a cap is reached; `own`: those that this transaction has submitted to it already.

@@ -136,7 +136,7 @@ class World:
         elif pc == 'scheduler' and s[3]:
             t = (s[0], s[1], s[2], False, s[4])
             if s[1] is not None:
-                yield self.put(t if self.bug == 'scheduler_forgets' else (t[0], t[1], True, t[3], t[4]), a, 'scheduler')
+                yield self.put((t[0], t[1], True, t[3], t[4]), a, 'scheduler')
             else:
                 yield self.put(t, a, 'scheduler_look')
         elif pc == 'scheduler_look':
@@ -181,7 +181,7 @@ def explore(world):
 
 WORLDS = ((2, 2, True), (3, 2, False))
 BUGS = ('no_guard', 'not_told', 'no_look_flag', 'look_flag_only', 'look_forgotten', 'clear_after_look', 'give_before_commit', 'kept_on_abort',
-        'abort_not_told', 'session_not_told', 'scheduler_forgets')
+        'abort_not_told', 'session_not_told')
 
 
 def main():

@@ -138,6 +138,21 @@ subtest 'pause' => sub {
 	}
 };
 
+subtest 'drain' => sub {
+	queue('drain');
+	my $long = $node->submit('SELECT pg_sleep(1)', queue => 'drain');
+	$node->running_pid($long);
+	is($node->safe_psql('postgres', q{CALL dts.drain(queue => 'drain', timeout => '50 ms')}), '1', 'it waits no longer than asked');
+	my $next = $node->submit('SELECT 1', queue => 'drain');
+	is($node->safe_psql('postgres', q{CALL dts.drain(queue => 'drain', timeout => '60 s')}), '0', 'it waits for what runs');
+	is($node->safe_psql('postgres', "SELECT dts.state($long)"), 'succeeded', 'which has ended');
+	is($node->safe_psql('postgres', "SELECT dts.state($next)"), 'ready', 'and nothing has started');
+	$node->safe_psql('postgres', q{SELECT dts.resume('drain')});
+	$node->wait_state($next, 'succeeded');
+	is($node->safe_psql('postgres', q{CALL dts.drain(tenant => 'acme')}), '0', 'a tenant of which nothing runs');
+	$node->safe_psql('postgres', q{SELECT dts.resume(tenant => 'acme')});
+};
+
 subtest 'kill -9' => sub {
 	queue('k');
 	$node->safe_psql('postgres', q{SELECT dts.set_limit(queue => 'k', concurrency => 2); SELECT dts.set_limit(queue => 'r', rate => 100, per => '500 ms')});
