@@ -34,7 +34,12 @@ void want_executor(PoolSlot& p) {
 
 /// Is something due, or due before the scheduler's clock rings? Returns whether the pool has due work.
 bool due_or_clock(const LaneSlot& l, int64 now, DatabaseSlot* d) {
-  if (!l.used || paused(l)) return false;
+  // Lanes with nothing to do cost one look at memory: there may be thousands of them.
+  const int64 wanted = wanted_at(l);
+  if (wanted == core::kMax || !l.used ||
+      (wanted > now && (d == nullptr || wanted >= static_cast<int64>(pg_atomic_read_u64(&d->sleep_until)))))
+    return false;
+  if (paused(l)) return false;
   const int64 due = due_at(l, now);
   if (due <= now) return true;
   if (d != nullptr && due < static_cast<int64>(pg_atomic_read_u64(&d->sleep_until))) wake(d->proc);
@@ -119,6 +124,7 @@ int choose_lane(int pool, int64 now) {
   LWLockAcquire(&shared->directory, LW_SHARED);
   for (int i = pools[pool].lane_head; i != -1; i = lanes[i].next) {
     const LaneSlot& l = lanes[i];
+    if (wanted_at(l) > now) continue;
     const int64 due = due_at(l, now);
     if (due > now || paused(l)) continue;
     const Choice c{i, l.turn, Max(pg_atomic_read_u64(&turns[l.turn].had), least), aged(l, due, now), due};

@@ -93,20 +93,20 @@ struct TurnSlot {
 /// One lane. Identity changes under `Shared::directory` and the own lock; `set` and `first` under the own lock.
 struct LaneSlot {
   LWLock lock;
+  pg_atomic_uint64 first;          // lowest due time in the set, as int64; readable without the lock
+  pg_atomic_uint64 backoff_until;  // nobody claims before: completing failed twice in a row here
+  int32 next;                      // in the pool's list of lanes
   bool used;
   int16 priority;
   int32 lane;
   Oid db, owner;
   int32 queue_slot, pool;
-  int32 next;  // in the pool's list of lanes
   int32 handler;
   int32 turn;
   uint64 tenant;
-  int32 limit[kScopes];            // slots, -1: none; under the directory's lock
-  int32 limit_next[kScopes];       // in that limit's list of lanes
-  pg_atomic_uint64 first;          // lowest due time in the set, as int64; readable without the lock
-  pg_atomic_uint32 claims;         // claims in flight
-  pg_atomic_uint64 backoff_until;  // nobody claims before: completing failed twice in a row here
+  int32 limit[kScopes];       // slots, -1: none; under the directory's lock
+  int32 limit_next[kScopes];  // in that limit's list of lanes
+  pg_atomic_uint32 claims;    // claims in flight
   int32 backoffs;
   TimestampTz since, last_use;
   uint64 merges;

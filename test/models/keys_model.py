@@ -185,23 +185,19 @@ BUGS = ('no_guard', 'not_told', 'no_look_flag', 'look_flag_only', 'look_forgotte
 
 
 def main():
-    total = 0
-    for w in WORLDS:
+    failed = 0
+    for k, w in enumerate(WORLDS):
         n, bad = explore(World(*w))
-        total += n
-        if bad:
-            sys.exit(f'the protocol: {bad} in world {w}')
-    print(f'protocol: {total} states, nothing wrong')
-    missed = []
-    for bug in BUGS:
+        failed += bad is not None
+        print(f'{"not ok" if bad else "ok"} {k + 1} - the protocol, {w[0]} tasks, {w[1]} executors{", a session" if w[2] else ""}: {n} states, {bad or "nothing wrong"}')
+    for k, bug in enumerate(BUGS):
         caught = None
         for w in WORLDS:
             caught = caught or explore(World(*w, bug=bug))[1]
-        print(f'  {bug}: {caught or "NOT CAUGHT"}')
-        if not caught:
-            missed.append(bug)
-    if missed:
-        sys.exit('not caught: ' + ', '.join(missed))
+        failed += caught is None
+        print(f'{"ok" if caught else "not ok"} {len(WORLDS) + k + 1} - mutant {bug} is {"caught: " + caught if caught else "NOT CAUGHT"}')
+    print(f'1..{len(WORLDS) + len(BUGS)}')
+    sys.exit(failed > 0)
 
 
 main()
