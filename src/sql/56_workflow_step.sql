@@ -174,9 +174,11 @@ COMMENT ON FUNCTION dts._step_single(dts.workflow_run, jsonb, dts.workflow_node,
 
 CREATE FUNCTION dts._step_signal(r dts.workflow_run, x dts.workflow_node, n jsonb, doc jsonb) RETURNS dts._step_result
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
-DECLARE s dts._step_result; what jsonb := n -> 'task' -> (n ->> 'kind'); approval boolean := n ->> 'kind' = 'approval'; g dts.signal; yes int; wanted text;
+DECLARE s dts._step_result; what jsonb := n -> 'task' -> (n ->> 'kind'); approval boolean := n ->> 'kind' = 'approval'; g dts.signal; yes int; wanted text; seen bigint;
 BEGIN
     wanted := CASE WHEN approval THEN 'approval:' || x.node WHEN jsonb_typeof(what) = 'string' THEN dts._resolve(what, doc) #>> '{}' ELSE dts._resolve(what -> 'name', doc) #>> '{}' END;
+    -- Counted first: one that comes after this look, or between this and the next statement, is one more.
+    seen := (SELECT count(*) FROM dts.signal y WHERE y.run = r.id AND y.name = wanted AND y.taken_by IS NULL);
     IF approval THEN
         SELECT y.* INTO g FROM dts.signal y WHERE y.run = r.id AND y.name = wanted AND y.taken_by IS NULL AND y.payload -> 'approved' = 'false' ORDER BY y.id LIMIT 1;
         SELECT count(DISTINCT y.by_role) INTO yes FROM dts.signal y WHERE y.run = r.id AND y.name = wanted AND y.taken_by IS NULL AND y.payload -> 'approved' = 'true';
@@ -192,7 +194,7 @@ BEGIN
         s.action := 'wait';
         s.at := CASE WHEN jsonb_typeof(what) = 'object' AND what ? 'expires' THEN COALESCE((x.memory ->> 'since')::timestamptz, clock_timestamp()) + (what ->> 'expires')::interval END;
         UPDATE dts.workflow_node y SET memory = jsonb_build_object('since', COALESCE(x.memory -> 'since', to_jsonb(clock_timestamp())), 'signal', wanted,
-            'seen', (SELECT count(*) FROM dts.signal z WHERE z.run = r.id AND z.name = wanted AND z.taken_by IS NULL)) WHERE y.run = r.id AND y.node = x.node AND y.idx = 0;
+            'seen', seen) WHERE y.run = r.id AND y.node = x.node AND y.idx = 0;
     ELSIF approval AND g.payload -> 'approved' = 'false' THEN
         s.action := 'fail';
         s.message := format('rejected by %s%s', dts._role_name(g.by_role), ': ' || (g.payload ->> 'comment'));

@@ -52,8 +52,9 @@ void agenda_end(bool committed);
 // ---- resolving
 
 /// Ranges taken off the agenda. They go back at an abort, and what `put_back` says at a commit.
+/// Ids come from all over a graph: with few ranges, merged ones would cover blocked tasks that nobody has to look at.
 struct Agenda {
-  core::RangeSet<14> set[kNotes];
+  core::RangeSet<128> set[kNotes];
 };
 /// Takes all that is due. False if there is nothing.
 bool agenda_take(Agenda* out);

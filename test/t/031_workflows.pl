@@ -158,6 +158,12 @@ for my $turn (1 .. 3) {
 }
 check('with kills');
 
+# Signals and decisions that come at the moment when a node begins to wait for them.
+$node->safe_psql('postgres', q{SELECT dts.create_workflow('race', '{"nodes": {"a": {"approval": {"prompt": "now?"}}, "s": {"signal": "go"}, "z": {"needs": ["a", "s"], "noop": 1}}}')});
+$node->safe_psql('postgres', q{DO $$ DECLARE r bigint; BEGIN FOR i IN 1 .. 200 LOOP
+	r := dts.start('race'); COMMIT; PERFORM dts.approve(r, 'a'); COMMIT; PERFORM pg_sleep(random() * 0.002); PERFORM dts.signal(r, 'go'); COMMIT; END LOOP; END $$});
+$node->wait_for(q{SELECT count(*) FROM dts.workflow_runs WHERE workflow = 'race' AND state = 'succeeded'}, '200');
+
 # A run that waits goes on in a restored copy.
 $node->safe_psql('postgres', q{SELECT dts.create_workflow('waits', dts.node('s', signal => 'go'), dts.node('a', 'SELECT 5 AS five', needs => '{s}'))});
 my $run = $node->safe_psql('postgres', q{SELECT dts.start('waits')});
