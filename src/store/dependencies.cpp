@@ -55,22 +55,21 @@ class Look {
     decided_.begin(edges, EdgeTable::By::DecidedChild, snapshot_);
     children_.begin(edges, EdgeTable::By::Child, snapshot_);
     slot_ = table_slot_create(tasks.heap(), nullptr);
+    parent_ = table_slot_create(tasks.heap(), nullptr);
     scan_ = DTS_INDEX_BEGINSCAN(tasks.heap(), tasks.id_index(), snapshot_, 1);
   }
   void end() {
     index_endscan(scan_);
     ExecDropSingleTupleTableSlot(slot_);
+    ExecDropSingleTupleTableSlot(parent_);
     decided_.end();
     children_.end();
     UnregisterSnapshot(snapshot_);
   }
 
-  Standing standing(int64 id) {
-    ScanKeyData key;
-    ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
-    index_rescan(scan_, &key, 1, nullptr, 0);
-    return index_getnext_slot(scan_, ForwardScanDirection, slot_) ? standing_of(slot_) : Standing{};
-  }
+  /// Where a child stands; row() is its row then.
+  Standing standing(int64 child) { return fetch(child, slot_); }
+  TupleTableSlot* row() { return slot_; }
 
   /// Whether the child has an edge that has no outcome yet, seen from the last one. Cheap, and right when it says yes.
   bool waits(int64 child) {
@@ -103,7 +102,7 @@ class Look {
     // Parents end in about the order of their ids, so the last one tells soonest that something is still open.
     children_.of(child, true);
     while (children_.next(&e))
-      if (matters(e, s)) return standing(e.parent).found ? f : find_deep(child, s);
+      if (matters(e, s)) return fetch(e.parent, parent_).found ? f : find_deep(child, s);
     f.verdict = Verdict::Ready;
     return f;
   }
@@ -125,6 +124,13 @@ class Look {
   }
 
  private:
+  Standing fetch(int64 id, TupleTableSlot* into) {
+    ScanKeyData key;
+    ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
+    index_rescan(scan_, &key, 1, nullptr, 0);
+    return index_getnext_slot(scan_, ForwardScanDirection, into) ? standing_of(into) : Standing{};
+  }
+
   void remove_all(EdgeTable::Scan& scan, int64 child) {
     Edge e;
     scan.of(child);
@@ -152,7 +158,7 @@ class Look {
     children_.of(child);
     while (children_.next(&e)) {
       if (!matters(e, s)) continue;
-      if (e.outcome == kOpen && !standing(e.parent).found) {
+      if (e.outcome == kOpen && !fetch(e.parent, parent_).found) {
         Oid owner = InvalidOid;
         int outcome = ended_outcome(e.parent, &owner);
         if (outcome == core::kUnknownOutcome && (e.accept & core::kParentKeepsFailures) != 0) outcome = static_cast<int>(State::Succeeded);
@@ -175,6 +181,7 @@ class Look {
   Snapshot snapshot_ = nullptr;
   EdgeTable::Scan decided_, children_;
   TupleTableSlot* slot_ = nullptr;
+  TupleTableSlot* parent_ = nullptr;
   IndexScanDesc scan_ = nullptr;
   bool recorded_ = false;
 };
@@ -202,10 +209,10 @@ void end_unmet(TaskTable& tasks, const Task& t, const LaneInfo& lane, int64 culp
 
 namespace {
 
-/// Moves a decided child. Returns whether it was moved here.
-bool move(TaskTable& tasks, int64 child, const Finding& f) {
+/// Moves a decided child, whose row was just read. Returns whether it was moved here.
+bool move(TaskTable& tasks, int64 child, TupleTableSlot* row, const Finding& f) {
   Task t;
-  switch (tasks.lock(child, &t)) {
+  switch (tasks.lock_seen(child, row, &t)) {
     case TaskTable::Found::Missing: return false;
     case TaskTable::Found::Busy: agenda_note(Note::Held, child, child); return false;
     case TaskTable::Found::Locked: break;
@@ -241,9 +248,10 @@ int look_and_move(TaskTable& tasks, EdgeTable& edges, const Candidate* c, int n)
     }
     const Finding f = look.find(c[i].id, s, c[i].depth);
     if (f.verdict == Verdict::Open) continue;
-    if (move(tasks, c[i].id, f)) {
+    if (move(tasks, c[i].id, look.row(), f)) {
       moved++;
-      look.clean(c[i].id);
+      // Of the rule "all" nothing is left when it is satisfied.
+      if (s.need != core::kNeedAll || f.verdict == Verdict::Dead) look.clean(c[i].id);
     }
     CHECK_FOR_INTERRUPTS();
   }

@@ -343,6 +343,20 @@ TaskTable::Found TaskTable::lock_row(int64 id, Task* out) {
   }
 }
 
+TaskTable::Found TaskTable::lock_seen(int64 id, TupleTableSlot* seen, Task* out) {
+  if (claimed_here(id)) return Found::Busy;
+  HeapTupleData tuple;
+  tuple.t_self = seen->tts_tid;
+  Buffer buffer = InvalidBuffer;
+  TM_FailureData failure;
+  const TM_Result r = heap_lock_tuple(heap_, &tuple, GetCurrentCommandId(true), LockTupleExclusive, LockWaitSkip, false, &buffer, &failure);
+  if (BufferIsValid(buffer)) ReleaseBuffer(buffer);
+  if (r == TM_WouldBlock) return Found::Busy;
+  if (r != TM_Ok) return lock(id, out);
+  read_task(seen, out);
+  return Found::Locked;
+}
+
 void TaskTable::update(const Task& old, Task& now, const LaneInfo& from, const LaneInfo& to) {
   HeapTuple const tuple = form(now);
   ItemPointerData tid = old.tid;

@@ -55,6 +55,8 @@ class TaskTable {
   /// Looks a task up and locks it without waiting, by the latest snapshot. Fills `out` if locked (payloads too), and, as far as seen,
   /// if busy.
   Found lock(int64 id, Task* out);
+  /// The same for a row that a scan has just found: without a second look, unless it changed meanwhile.
+  Found lock_seen(int64 id, TupleTableSlot* seen, Task* out);
   /// Where it stands, by the latest snapshot, without its payloads.
   Standing standing(int64 id);
   /// Locks a parked task; false if it is not parked any more, or somebody has it.

@@ -10,6 +10,7 @@ sys.dont_write_bytecode = True
 
 import work_drain  # noqa: E402
 import work_flow  # noqa: E402
+import work_graph  # noqa: E402
 import work_idle  # noqa: E402
 import work_submit  # noqa: E402
 from dts import Dts  # noqa: E402
@@ -30,6 +31,8 @@ WORKLOADS = {
     "submit": (work_submit.submit, "durable single-row submit beside a bare INSERT"),
     "submit-many": (work_submit.submit_many, "100,000 tasks in one call beside INSERT ... SELECT"),
     "pinned": (work_flow.pinned, "drain while another session holds a snapshot"),
+    "graph": (work_graph.graph, "chain, fan-out and join, random graph beside independent tasks, cascade of skips"),
+    "flows": (work_graph.flows, "small workflows, started in one call"),
     "steady": (work_flow.steady, "submit and drain together, some producers slow to commit"),
 }
 
