@@ -201,9 +201,15 @@ DTS_FUNCTION(dts_submit_many_json) {
     submit_graph(tasks, ids);
   } else {
     for (uint32 i = 0; i < n; i++) {
-      Options o;
-      Prepared p = prepare_json(*getIthJsonbValueFromContainer(&tasks->root, i), psprintf("element %u of argument \"tasks\"", i), &o);
-      ids[i] = submit_one(p, o);
+      const JsonbValue* const v = getIthJsonbValueFromContainer(&tasks->root, i);
+      const char* const place = psprintf("element %u of argument \"tasks\"", i);
+      if (names_workflow(*v)) {
+        ids[i] = submit_workflow(*v, place);
+      } else {
+        Options o;
+        Prepared p = prepare_json(*v, place, &o);
+        ids[i] = submit_one(p, o);
+      }
       CHECK_FOR_INTERRUPTS();
     }
   }

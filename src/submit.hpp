@@ -55,6 +55,10 @@ Prepared prepare_handler(const char* handler, const Options& options);
 /// "tasks"'.
 Prepared prepare_json(const JsonbValue& object, const char* place, Options* options);
 
+/// Whether an object names a workflow instead of a task; its run is started, and the task that ends it is given (submit_workflow.cpp).
+bool names_workflow(const JsonbValue& object);
+int64 submit_workflow(const JsonbValue& object, const char* place);
+
 /// Refuses SQL that cannot be parsed or cannot be a task. has_args: the text may have placeholders up to `placeholders`.
 void check_sql(const char* sql, bool transactional, int placeholders, bool has_args);
 /// Refuses arguments that are no array, too many, too few or too large; `analyse`: or that do not convert.

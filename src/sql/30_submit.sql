@@ -42,7 +42,7 @@ COMMENT ON FUNCTION dts.submit_many(text[], text, int, timestamptz, interval, in
 CREATE FUNCTION dts.submit_many(tasks jsonb) RETURNS SETOF bigint
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'dts_submit_many_json';
 COMMENT ON FUNCTION dts.submit_many(jsonb) IS
-'Submits one task for each object of a JSON array (write the cast: submit_many(''[...]''::jsonb)). Keys: sql or handler (with payload), name (by which depends_on of the same call may refer to the task, in any order), and every option of dts.submit by its name; an unknown key is refused. Returns the ids in order.';
+'Submits one task for each object of a JSON array (write the cast: submit_many(''[...]''::jsonb)). Keys: sql or handler (with payload), name (by which depends_on of the same call may refer to the task, in any order), and every option of dts.submit by its name; an unknown key is refused. An object with workflow, and params, starts a run; its id is that of the task that ends the run. Returns the ids in order.';
 
 CREATE FUNCTION dts.submit_handler_many(
     handler text, payloads jsonb[], queue text DEFAULT NULL, priority int DEFAULT NULL,

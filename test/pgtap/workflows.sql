@@ -109,6 +109,15 @@ SELECT dts.start('v') AS gone \gset
 ROLLBACK;
 SELECT is_empty(format('SELECT FROM dts.workflow_runs WHERE id = %s', :gone), 'a rollback takes a start back');
 
+-- ---- a run among tasks
+SELECT id AS t FROM dts.submit_many('[{"workflow": "values", "params": {"n": 1}, "key": "w"}, {"sql": "SELECT 1"}]'::jsonb) WITH ORDINALITY x(id, n) WHERE n = 1 \gset
+SELECT dts.submit('SELECT 1', depends_on => dts.after(:t)) AS after \gset
+SELECT is(ended((SELECT id FROM dts.workflow_runs WHERE key = 'w')), 'succeeded', 'a run started by dts.submit_many');
+SELECT is(dts.state(:t), 'succeeded', 'its id is the task that ends it');
+SELECT throws_ok($$SELECT dts.submit_many('[{"workflow": "values", "params": {"n": 1}, "sql": "SELECT 1"}]'::jsonb)$$, '22023', NULL, 'either or');
+SELECT throws_ok($$SELECT dts.submit_many('[{"workflow": "nope"}]'::jsonb)$$, '42704', NULL, 'unknown');
+SELECT throws_ok($$SELECT dts.submit_many('[{"workflow": 7}]'::jsonb)$$, '22023', NULL, 'no name');
+
 -- ---- conditions, switch, join
 SELECT dts.create_workflow('ways', '{"params": {"n": {"type": "integer"}}, "nodes": {
     "s": {"switch": {"big": "$.params.n > 10", "else": true}},
