@@ -29,7 +29,7 @@ BEGIN
             USING ERRCODE = 'invalid_parameter_value', HINT = f.hint,
                   DETAIL = (SELECT string_agg(format('%s: %s', y.pointer, y.message), E'\n') FROM (SELECT * FROM dts._findings(d) LIMIT 20) y);
     END IF;
-    FOR child IN SELECT x.value ->> 'handler' FROM jsonb_each(d -> 'nodes') x WHERE x.value ? 'handler' LOOP
+    FOR child IN SELECT h #>> '{}' FROM unnest('{$.nodes.*.handler,$.on.*.handler,$.nodes.*.compensate.handler}'::jsonpath[]) p, jsonb_path_query(d, p) h LOOP
         IF NOT EXISTS (SELECT FROM dts.handler h WHERE h.name = child AND h.dropped_at IS NULL AND (h.shared OR dts._role_may(caller, h.owner))) THEN
             RAISE EXCEPTION 'handler "%" does not exist', child USING ERRCODE = 'undefined_object', HINT = 'Create it with dts.create_handler, or see dts.handlers.';
         END IF;

@@ -75,6 +75,8 @@ SELECT throws_ok($$SELECT dts.create_workflow('x', '{"nodes": {"a": {}}}')$$, '2
 SELECT throws_ok($$SELECT dts.create_workflow('x', NULL::jsonb)$$, '22004', NULL, 'no definition');
 SELECT throws_ok($$SELECT dts.create_workflow('', '{"nodes": {"a": {"noop": 1}}}')$$, '22023', NULL, 'no name');
 SELECT throws_ok($$SELECT dts.create_workflow('x', '{"nodes": {"a": {"handler": "nope"}}}')$$, '42704', NULL, 'an unknown handler');
+SELECT throws_ok($$SELECT dts.create_workflow('x', '{"nodes": {"a": {"noop": 1}}, "on": {"exit": {"handler": "nope"}}}')$$, '42704', NULL, 'also behind a run');
+SELECT throws_ok($$SELECT dts.create_workflow('x', '{"nodes": {"a": {"noop": 1, "compensate": {"handler": "nope"}}}}')$$, '42704', NULL, 'or in a compensation');
 SELECT throws_ok($$SELECT dts.start('nope')$$, '42704', NULL, 'an unknown workflow');
 SELECT throws_ok($$SELECT dts.start(NULL)$$, '22004', NULL, 'no workflow');
 
