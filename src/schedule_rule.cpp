@@ -16,7 +16,8 @@ bool is_region(const char* name) {
   const char* const slash = strchr(name, '/');
   if (slash == nullptr || pg_strncasecmp(name, "posix/", 6) == 0 || pg_strncasecmp(name, "right/", 6) == 0) return false;
   for (const char* c = name; *c != '\0'; c++)
-    if (!isalpha(static_cast<unsigned char>(*c)) && strchr("/_-", *c) == nullptr) return pg_strncasecmp(name, "Etc/GMT", 7) == 0 && strlen(name) <= 10;
+    if (!isalpha(static_cast<unsigned char>(*c)) && strchr("/_-", *c) == nullptr)
+      return pg_strncasecmp(name, "Etc/GMT", 7) == 0 && strlen(name) <= 10;
   return true;
 }
 
@@ -35,9 +36,12 @@ core::Segment ServerZone::segment(int64_t second) const {
 
 pg_tz* zone_by_name(const char* name) {
   if (name == nullptr)
-    ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("argument \"zone\" must not be null"), errhint("Example: 'Europe/Berlin'.")));
+    ereport(ERROR,
+            (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("argument \"zone\" must not be null"), errhint("Example: 'Europe/Berlin'.")));
   if (strlen(name) > TZ_STRLEN_MAX || !is_region(name))
-    no_zone(name, "Give a region such as 'Europe/Berlin', or 'UTC'; abbreviations and offsets do not know when clocks change. The view pg_timezone_names lists them.");
+    no_zone(name,
+            "Give a region such as 'Europe/Berlin', or 'UTC'; abbreviations and offsets do not know when clocks change. The view "
+            "pg_timezone_names lists them.");
   pg_tz* const zone = pg_tzset(name);
   if (zone == nullptr || !pg_tz_acceptable(zone)) no_zone(name, "The view pg_timezone_names lists the regions that this server knows.");
   return zone;
@@ -50,7 +54,7 @@ void raise_parse_error(const char* what, const char* text, const core::ParseErro
   mark[column - 1] = '^';
   mark[column] = '\0';
   ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid %s: %s, at character %d", what, e.message, e.position),
-                  strlen(text) < 80 ? errdetail("%s\n%s", text, mark) : 0, e.hint[0] != '\0' ? errhint("%s", e.hint) : 0));
+                  strlen(text) < 80 ? errdetail("%s\n         %s", text, mark) : 0, e.hint[0] != '\0' ? errhint("%s", e.hint) : 0));
 }
 
 void compile_timing(const char* text, bool both_days, core::Timing* out) {
@@ -61,8 +65,9 @@ void compile_timing(const char* text, bool both_days, core::Timing* out) {
   if (!core::parse_timing(text, out, &e)) raise_parse_error("timing", text, e);
   out->cron.both = both_days;
   if (both_days && out->kind == core::TimingKind::Cron && core::next_wall(out->cron, 0) == core::kNever)
-    ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid timing: the day of month and the day of week never come together"),
-                    errhint("With both_days => false either of them makes the day.")));
+    ereport(ERROR,
+            (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid timing: the day of month and the day of week never come together"),
+             errhint("With both_days => false either of them makes the day.")));
 }
 
 namespace {
@@ -76,10 +81,11 @@ core::Calendar* make_calendar(ArrayType* texts) {
   auto* const entries = static_cast<core::CalendarEntry*>(palloc0(sizeof(core::CalendarEntry) * (n + 1)));
   for (int i = 0; i < n; i++) {
     if (nulls[i])
-      ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("argument \"entries\" must not contain null"), errhint("Leave the entry out.")));
+      ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("argument \"entries\" must not contain null"),
+                      errhint("Leave the entry out.")));
     core::ParseError e;
-    const char* const text = TextDatumGetCString(values[i]);
-    if (!core::parse_calendar_entry(text, &entries[i], &e)) raise_parse_error("calendar entry", text, e);
+    const char* const line = TextDatumGetCString(values[i]);
+    if (!core::parse_calendar_entry(line, &entries[i], &e)) raise_parse_error("calendar entry", line, e);
   }
   auto* const c = static_cast<core::Calendar*>(palloc(sizeof(core::Calendar)));
   return new (c) core::Calendar{entries, n};
@@ -100,6 +106,16 @@ core::Rule* make_rule(const RuleText& text) {
   if (text.has_end) r->ends_at = text.ends_at;
   r->only_in = make_calendar(text.only_in);
   r->not_in = make_calendar(text.not_in);
+  if (text.shift != nullptr) {
+    const core::Cron& c = timing->cron;
+    const bool often = timing->kind == core::TimingKind::Cron
+                           ? __builtin_popcountll(c.seconds) * __builtin_popcountll(c.minutes) * __builtin_popcount(c.hours) > 24 * 60
+                           : timing->kind == core::TimingKind::Every && timing->span.months == 0 && timing->span.days == 0 &&
+                                 timing->span.us < SECS_PER_MINUTE * USECS_PER_SEC;
+    if (often)
+      ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("argument \"shift\" is not for runs more often than once a minute"),
+                      errhint("Leave it out: such runs are skipped on the days that the calendars rule out.")));
+  }
   if (text.shift != nullptr) r->shift = text.shift[0] == 'n' ? core::Shift::Next : core::Shift::Previous;
   return r;
 }

@@ -8,11 +8,11 @@ namespace dts::core {
 struct CalendarEntry {
   enum class Days : uint8_t { All, Weekdays, Dates, Yearly, Monthly };
   Days days = Days::All;
-  uint8_t weekdays = 0;              // Weekdays: bit 0 is Sunday
-  uint8_t month = 0, day = 0;        // Yearly
-  int64_t first = 0, last = 0;       // Dates
-  Cron monthly;                      // Monthly: the day-of-month part
-  int from = 0, to = 24 * 60;        // minutes of the day, [from, to)
+  uint8_t weekdays = 0;         // Weekdays: bit 0 is Sunday
+  uint8_t month = 0, day = 0;   // Yearly
+  int64_t first = 0, last = 0;  // Dates
+  Cron monthly;                 // Monthly: the day-of-month part
+  int from = 0, to = 24 * 60;   // minutes of the day, [from, to)
 };
 
 /// Entries in memory of the caller.

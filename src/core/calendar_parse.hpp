@@ -9,7 +9,7 @@ namespace dts::core {
 
 class CalendarParser {
  public:
-  CalendarParser(const char* text, CalendarEntry* out, ParseError* error) : r_(text, error), e_(out) {}
+  CalendarParser(const char* line, CalendarEntry* out, ParseError* error) : r_(line, error), e_(out) {}
 
   bool parse() {
     r_.blanks();
@@ -46,7 +46,8 @@ class CalendarParser {
   bool date(int64_t* out) {
     const char* const first = r_.at();
     int y = 0, m = 0, d = 0;
-    if (!digits(4, 1900, 2200, "year", &y) || !sign('-') || !digits(2, 1, 12, "month", &m) || !sign('-') || !digits(2, 1, 31, "day", &d)) return false;
+    if (!digits(4, 1900, 2200, "year", &y) || !sign('-') || !digits(2, 1, 12, "month", &m) || !sign('-') || !digits(2, 1, 31, "day", &d))
+      return false;
     if (d > days_in_month(y, m)) return r_.failf(first, "", "%04d-%02d has no day %d", y, m, d);
     *out = days_of(y, m, d);
     return true;
@@ -86,7 +87,9 @@ class CalendarParser {
     r_.limit(end);
     Cron c;
     CronParser parser(r_, &c);
-    if (r_.done()) return r_.fail(r_.at(), "\"monthly\" needs days of the month", "monthly L is the last day, monthly 1,15 two days, monthly LW the last weekday.");
+    if (r_.done())
+      return r_.fail(r_.at(), "\"monthly\" needs days of the month",
+                     "monthly L is the last day, monthly 1,15 two days, monthly LW the last weekday.");
     if (!parser.field(monthly ? kDay : kWeekday)) return false;
     r_.limit(all);
     e_->days = monthly ? CalendarEntry::Days::Monthly : CalendarEntry::Days::Weekdays;
@@ -107,7 +110,8 @@ class CalendarParser {
   bool hours() {
     const char* const first = r_.at();
     if (!time(&e_->from) || !sign('-') || !time(&e_->to)) return false;
-    return e_->to > e_->from || r_.fail(first, "hours must end after they begin", "Over midnight takes two entries: 22:00-24:00 and 00:00-06:00.");
+    return e_->to > e_->from ||
+           r_.fail(first, "hours must end after they begin", "Over midnight takes two entries: 22:00-24:00 and 00:00-06:00.");
   }
 
   Reader r_;

@@ -8,7 +8,7 @@ namespace dts::core {
 
 enum class Missed : uint8_t { Skip, Once, All, Within };
 enum class Overlap : uint8_t { Skip, QueueOne, QueueAll, Replace, Allow };
-enum class Verdict : uint8_t { Fire, Wait, Skip };
+enum class Fate : uint8_t { Fire, Wait, Skip };
 enum class Reason : uint8_t { Due, CatchUp, Missed, Late, Overlap, Replaced, End };
 
 struct Policy {
@@ -16,8 +16,8 @@ struct Policy {
   int missed_max = 100;
   int64_t within = 0;
   Overlap overlap = Overlap::Skip;
-  int overlap_max = 1;   // Allow: runs at once; QueueAll: due times that may wait
-  int64_t late = 0;      // 0: never too late
+  int overlap_max = 1;  // Allow: runs at once; QueueAll: due times that may wait
+  int64_t late = 0;     // 0: never too late
   int64_t runs_left = kNever;
 };
 
@@ -26,10 +26,10 @@ constexpr int64_t kGrace = 60 * kUsPerSecond;
 constexpr int kMostKept = 1000;      // due times of one turn that may fire
 constexpr int kMostLooked = 100000;  // due times looked at in one turn
 
-/// One verdict on due times `first` to `last` (`count` of them; more than one only if skipped).
+/// The fate of due times `first` to `last` (`count` of them; more than one only if skipped).
 struct Choice {
   int64_t first, last, count;
-  Verdict verdict;
+  Fate fate;
   Reason reason;
 };
 
@@ -71,7 +71,7 @@ class Decision {
         ring_[kept_++] = next;
       }
     }
-    if (skipped > 0) add({skipped_first, skipped_last, skipped, Verdict::Skip, Reason::Missed});
+    if (skipped > 0) add({skipped_first, skipped_last, skipped, Fate::Skip, Reason::Missed});
     if (skipped > 0) mark_ = skipped_last;
     if (!complete_) return;  // the rest is decided when all are known
     int missed = 0;
@@ -91,14 +91,14 @@ class Decision {
 
  private:
   void add(const Choice& c) {
-    if (n_ > 0 && c.verdict == Verdict::Skip && choice_[n_ - 1].verdict == Verdict::Skip && choice_[n_ - 1].reason == c.reason) {
+    if (n_ > 0 && c.fate == Fate::Skip && choice_[n_ - 1].fate == Fate::Skip && choice_[n_ - 1].reason == c.reason) {
       choice_[n_ - 1].last = c.last;
       choice_[n_ - 1].count += c.count;
       return;
     }
     choice_[n_++] = c;
   }
-  void skip(int64_t due, Reason why) { add({due, due, 1, Verdict::Skip, why}); }
+  void skip(int64_t due, Reason why) { add({due, due, 1, Fate::Skip, why}); }
 
   /// `older`: how many missed ones there are from this one on; at most 0 if it is not missed itself.
   void decide(int64_t due, bool last, int older) {
@@ -121,26 +121,26 @@ class Decision {
 
   void enter(int64_t due, Reason why) {
     const int at_once = p_->overlap == Overlap::Allow ? p_->overlap_max : 1;
-    Verdict v = Verdict::Skip;
+    Fate v = Fate::Skip;
     if (running_ < at_once && waiting_ == 0) {
-      v = Verdict::Fire;
+      v = Fate::Fire;
       running_++;
     } else if (p_->overlap == Overlap::Replace) {
       // The newest waits for the end of what runs; an older one that waited is given up.
       for (int i = 0; i < n_; i++)
-        if (choice_[i].verdict == Verdict::Wait) {
-          choice_[i].verdict = Verdict::Skip;
+        if (choice_[i].fate == Fate::Wait) {
+          choice_[i].fate = Fate::Skip;
           choice_[i].reason = Reason::Replaced;
           left_++;
         }
       replace_ = true;
-      v = Verdict::Wait;
+      v = Fate::Wait;
       waiting_ = 1;
     } else if ((p_->overlap == Overlap::QueueOne && waiting_ < 1) || (p_->overlap == Overlap::QueueAll && waiting_ < p_->overlap_max)) {
-      v = Verdict::Wait;
+      v = Fate::Wait;
       waiting_++;
     }
-    if (v == Verdict::Skip) return skip(due, Reason::Overlap);
+    if (v == Fate::Skip) return skip(due, Reason::Overlap);
     left_--;
     add({due, due, 1, v, why});
   }

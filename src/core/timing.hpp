@@ -20,15 +20,15 @@ struct Cron {
   uint32_t hours = 0, days = 0;
   uint16_t months = 0;
   uint8_t weekdays = 0;
-  uint32_t last_days = 0;        // bit k: k days before the last day of the month
-  uint32_t near_days = 0;        // bit d: the weekday (Monday to Friday) nearest to day d of the month
-  bool last_weekday = false;     // LW: the last Monday to Friday of the month
-  uint8_t last_of = 0;           // bit w: the last such weekday of the month
-  uint8_t nth_of[6] = {};        // [n], bit w: the n-th such weekday of the month
-  bool any_day = false;          // the field begins with a star
+  uint32_t last_days = 0;     // bit k: k days before the last day of the month
+  uint32_t near_days = 0;     // bit d: the weekday (Monday to Friday) nearest to day d of the month
+  bool last_weekday = false;  // LW: the last Monday to Friday of the month
+  uint8_t last_of = 0;        // bit w: the last such weekday of the month
+  uint8_t nth_of[6] = {};     // [n], bit w: the n-th such weekday of the month
+  bool any_day = false;       // the field begins with a star
   bool any_weekday = false;
-  bool any_hour = false;         // decides how clock changes are met
-  bool both = false;             // day of month and day of week must both match
+  bool any_hour = false;  // decides how clock changes are met
+  bool both = false;      // day of month and day of week must both match
   bool has_seconds = false;
 };
 
@@ -65,10 +65,10 @@ constexpr bool matches_month_day(const Cron& c, const Civil& d, int64_t days) {
   if (c.last_weekday && (d.day == length || (w == 5 && length - d.day <= 2))) return true;
   // "15W": that day, or Friday for a Saturday, Monday for a Sunday, but never in another month.
   if ((c.near_days >> d.day & 1U) != 0) return true;
-  if (w == 5 && d.day < length && (c.near_days >> (d.day + 1) & 1U) != 0) return true;              // Saturday is the day
-  if (w == 1 && d.day > 1 && (c.near_days >> (d.day - 1) & 1U) != 0) return true;                   // Sunday is the day
-  if (w == 1 && d.day == 3 && (c.near_days >> 1 & 1U) != 0) return true;                            // Saturday the 1st
-  return w == 5 && d.day == length - 2 && length < 32 && (c.near_days >> length & 1U) != 0;         // Sunday the last
+  if (w == 5 && d.day < length && (c.near_days >> (d.day + 1) & 1U) != 0) return true;       // Saturday is the day
+  if (w == 1 && d.day > 1 && (c.near_days >> (d.day - 1) & 1U) != 0) return true;            // Sunday is the day
+  if (w == 1 && d.day == 3 && (c.near_days >> 1 & 1U) != 0) return true;                     // Saturday the 1st
+  return w == 5 && d.day == length - 2 && length < 32 && (c.near_days >> length & 1U) != 0;  // Sunday the last
 }
 
 constexpr bool matches_weekday(const Cron& c, const Civil& d, int64_t days) {

@@ -91,10 +91,10 @@ enum class Shift : uint8_t { None, Next, Previous };
 struct Rule {
   const Timing* timing = nullptr;
   WallClock* clock = nullptr;
-  int64_t made_at = 0;      // what "after 10 minutes" counts from
-  bool has_start = false;   // else no bound
+  int64_t made_at = 0;     // what "after 10 minutes" counts from
+  bool has_start = false;  // else no bound
   int64_t starts_at = 0;
-  int64_t ends_at = kNever; // no due time at or after it
+  int64_t ends_at = kNever;  // no due time at or after it
   const Calendar* only_in = nullptr;
   const Calendar* not_in = nullptr;
   Shift shift = Shift::None;

@@ -21,7 +21,7 @@ constexpr int kLongestTiming = 8000;
 /// Reads a text from left to right. The first complaint counts.
 class Reader {
  public:
-  Reader(const char* text, ParseError* error) : begin_(text), at_(text), end_(text + strlen(text)), error_(error) {}
+  Reader(const char* line, ParseError* error) : begin_(line), at_(line), end_(line + strlen(line)), error_(error) {}
 
   [[nodiscard]] bool failed() const { return error_->position != 0; }
   [[nodiscard]] const char* at() const { return at_; }
@@ -100,9 +100,9 @@ struct CronField {
 inline constexpr const char* kMonthWords[] = {"jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"};
 inline constexpr const char* kDayWords[] = {"sun", "mon", "tue", "wed", "thu", "fri", "sat"};
 enum CronIndex { kSecond, kMinute, kHour, kDay, kMonth, kWeekday };
-inline constexpr CronField kCronFields[] = {{"second", 0, 59, nullptr, 0},       {"minute", 0, 59, nullptr, 0},
-                                            {"hour", 0, 23, nullptr, 0},         {"day of month", 1, 31, nullptr, 0},
-                                            {"month", 1, 12, kMonthWords, 12},   {"day of week", 0, 7, kDayWords, 7}};
+inline constexpr CronField kCronFields[] = {{"second", 0, 59, nullptr, 0},     {"minute", 0, 59, nullptr, 0},
+                                            {"hour", 0, 23, nullptr, 0},       {"day of month", 1, 31, nullptr, 0},
+                                            {"month", 1, 12, kMonthWords, 12}, {"day of week", 0, 7, kDayWords, 7}};
 
 class CronParser {
  public:
@@ -119,9 +119,11 @@ class CronParser {
       if (index == kWeekday) cron_->any_weekday = true;
       if (index == kHour) cron_->any_hour = c == '*';
     }
-    if (c == '?' && index != kDay && index != kWeekday) return r_.failf(first, "Write * for every value.", "\"?\" is not allowed as %s", f_->name);
+    if (c == '?' && index != kDay && index != kWeekday)
+      return r_.failf(first, "Write * for every value.", "\"?\" is not allowed as %s", f_->name);
     for (;;) {
-      if (r_.done() || r_.peek() == ',') return r_.failf(r_.at(), "Take away the extra comma.", "empty item in the list of field \"%s\"", f_->name);
+      if (r_.done() || r_.peek() == ',')
+        return r_.failf(r_.at(), "Take away the extra comma.", "empty item in the list of field \"%s\"", f_->name);
       if (!item()) return false;
       if (r_.done()) break;
       if (r_.peek() != ',') return unexpected();
@@ -138,15 +140,23 @@ class CronParser {
   bool unexpected() {
     const char c = r_.peek();
     if (c == '+') return r_.failf(r_.at(), "Write the number without a sign.", "sign in field \"%s\"", f_->name);
-    if (c == '.') return r_.failf(r_.at(), "For intervals below a minute use six fields, or \"every n seconds\".", "fraction in field \"%s\"", f_->name);
+    if (c == '.')
+      return r_.failf(r_.at(), "For intervals below a minute use six fields, or \"every n seconds\".", "fraction in field \"%s\"",
+                      f_->name);
     if (c == '~') return r_.failf(r_.at(), "For a spread of starts use the option \"jitter\".", "random ranges (\"~\") are not supported");
     if (c == '-') return r_.failf(r_.at(), "A range is written 1-5.", "unexpected \"-\" in field \"%s\"", f_->name);
     if (c == '/') return r_.failf(r_.at(), "A step follows * or a range: */5, 10-40/5.", "unexpected \"/\" in field \"%s\"", f_->name);
-    if (c == '#') return r_.failf(r_.at(), "For the second Monday write MON#2 as day of week.", "\"#\" is not allowed here in field \"%s\"", f_->name);
-    if (Reader::lower(c) == 'l') return r_.failf(r_.at(), "L is for days: L or L-3 as day of month, FRIL as day of week.", "\"L\" is not allowed here in field \"%s\"", f_->name);
-    if (Reader::lower(c) == 'w') return r_.failf(r_.at(), "W is for days of the month: 15W, LW.", "\"W\" is not allowed here in field \"%s\"", f_->name);
-    if (static_cast<unsigned char>(c) >= 0x80) return r_.failf(r_.at(), "Only ASCII digits, letters and * , - / # are used.", "unexpected character in field \"%s\"", f_->name);
-    return r_.failf(r_.at(), "Values, ranges (1-5), lists (1,2) and steps (*/5) are known.", "unexpected character \"%c\" in field \"%s\"", c, f_->name);
+    if (c == '#')
+      return r_.failf(r_.at(), "For the second Monday write MON#2 as day of week.", "\"#\" is not allowed here in field \"%s\"", f_->name);
+    if (Reader::lower(c) == 'l')
+      return r_.failf(r_.at(), "L is for days: L or L-3 as day of month, FRIL as day of week.", "\"L\" is not allowed here in field \"%s\"",
+                      f_->name);
+    if (Reader::lower(c) == 'w')
+      return r_.failf(r_.at(), "W is for days of the month: 15W, LW.", "\"W\" is not allowed here in field \"%s\"", f_->name);
+    if (static_cast<unsigned char>(c) >= 0x80)
+      return r_.failf(r_.at(), "Only ASCII digits, letters and * , - / # are used.", "unexpected character in field \"%s\"", f_->name);
+    return r_.failf(r_.at(), "Values, ranges (1-5), lists (1,2) and steps (*/5) are known.", "unexpected character \"%c\" in field \"%s\"",
+                    c, f_->name);
   }
 
   /// A number or a name; -1 after a complaint.
@@ -156,14 +166,18 @@ class CronParser {
       const int64_t v = r_.number();
       if (v < 0) return -1;
       if (v < f_->lowest || v > f_->highest) {
-        r_.failf(first, index_ == kHour && v == 24 ? "Midnight is hour 0 of the next day." : index_ == kWeekday ? "Sunday is 0 or 7, Saturday is 6." : "",
+        r_.failf(first,
+                 index_ == kHour && v == 24 ? "Midnight is hour 0 of the next day."
+                 : index_ == kWeekday       ? "Sunday is 0 or 7, Saturday is 6."
+                                            : "",
                  "%s %lld is out of range %d to %d", f_->name, static_cast<long long>(v), f_->lowest, f_->highest);
         return -1;
       }
       return static_cast<int>(v);
     }
     if (r_.done() || r_.peek() == ',' || r_.peek() == '/') {
-      r_.failf(r_.at(), "A range is written 1-5.", after_dash ? "range without an end in field \"%s\"" : "missing value in field \"%s\"", f_->name);
+      r_.failf(r_.at(), "A range is written 1-5.", after_dash ? "range without an end in field \"%s\"" : "missing value in field \"%s\"",
+               f_->name);
       return -1;
     }
     if (!Reader::is_letter(r_.peek())) {
@@ -186,7 +200,9 @@ class CronParser {
     else if (f_->words == nullptr)
       unexpected();
     else
-      r_.failf(first, index_ == kMonth ? "Months are JAN, FEB, MAR, APR, MAY, JUN, JUL, AUG, SEP, OCT, NOV, DEC." : "Days are SUN, MON, TUE, WED, THU, FRI, SAT.",
+      r_.failf(first,
+               index_ == kMonth ? "Months are JAN, FEB, MAR, APR, MAY, JUN, JUL, AUG, SEP, OCT, NOV, DEC."
+                                : "Days are SUN, MON, TUE, WED, THU, FRI, SAT.",
                "unknown name \"%.*s\" in field \"%s\"", length > 20 ? 20 : length, first, f_->name);
     return -1;
   }
@@ -204,7 +220,8 @@ class CronParser {
       return -1;
     }
     if (v > f_->highest - f_->lowest + 1) {
-      r_.failf(first, "Such a step would name the first value only: write that.", "step %lld is larger than field \"%s\"", static_cast<long long>(v), f_->name);
+      r_.failf(first, "Such a step would name the first value only: write that.", "step %lld is larger than field \"%s\"",
+               static_cast<long long>(v), f_->name);
       return -1;
     }
     return static_cast<int>(v);
@@ -249,8 +266,11 @@ class CronParser {
       return true;
     }
     if (index_ == kDay && low == 'l') return last_day();
-    if (index_ == kDay && low == 'w') return r_.fail(first, "\"W\" needs a day", "15W is the weekday nearest to the 15th, LW the last weekday.");
-    if (index_ == kWeekday && low == 'l' && !Reader::is_letter(r_.peek(1))) return r_.fail(first, "\"L\" as day of week needs a day", "FRIL or 5L is the last Friday of the month; the last day of the month is L as day of month.");
+    if (index_ == kDay && low == 'w')
+      return r_.fail(first, "\"W\" needs a day", "15W is the weekday nearest to the 15th, LW the last weekday.");
+    if (index_ == kWeekday && low == 'l' && !Reader::is_letter(r_.peek(1)))
+      return r_.fail(first, "\"L\" as day of week needs a day",
+                     "FRIL or 5L is the last Friday of the month; the last day of the month is L as day of month.");
     const int from = value();
     if (from < 0) return false;
     if (index_ == kDay && Reader::lower(r_.peek()) == 'w') {
@@ -267,7 +287,8 @@ class CronParser {
       r_.skip();
       const char* const where = r_.at();
       const int64_t n = r_.number();
-      if (n < 1 || n > 5) return r_.fail(where, "\"#\" needs a number from 1 to 5", "MON#2 is the second Monday of the month; the last one is MONL.");
+      if (n < 1 || n > 5)
+        return r_.fail(where, "\"#\" needs a number from 1 to 5", "MON#2 is the second Monday of the month; the last one is MONL.");
       cron_->nth_of[n] = static_cast<uint8_t>(cron_->nth_of[n] | 1U << (from % 7));
       return true;
     }
@@ -316,21 +337,39 @@ struct Unit {
   const char* name;
   Span one;
 };
-inline constexpr Unit kUnits[] = {
-    {"seconds", {0, 0, kUsPerSecond}}, {"second", {0, 0, kUsPerSecond}}, {"secs", {0, 0, kUsPerSecond}},   {"sec", {0, 0, kUsPerSecond}},
-    {"s", {0, 0, kUsPerSecond}},       {"minutes", {0, 0, 60000000}},    {"minute", {0, 0, 60000000}},     {"mins", {0, 0, 60000000}},
-    {"min", {0, 0, 60000000}},         {"m", {0, 0, 60000000}},          {"hours", {0, 0, 3600000000}},    {"hour", {0, 0, 3600000000}},
-    {"h", {0, 0, 3600000000}},         {"days", {0, 1, 0}},              {"day", {0, 1, 0}},               {"d", {0, 1, 0}},
-    {"weeks", {0, 7, 0}},              {"week", {0, 7, 0}},              {"w", {0, 7, 0}},                 {"months", {1, 0, 0}},
-    {"month", {1, 0, 0}},              {"years", {12, 0, 0}},            {"year", {12, 0, 0}}};
+inline constexpr Unit kUnits[] = {{"seconds", {0, 0, kUsPerSecond}},
+                                  {"second", {0, 0, kUsPerSecond}},
+                                  {"secs", {0, 0, kUsPerSecond}},
+                                  {"sec", {0, 0, kUsPerSecond}},
+                                  {"s", {0, 0, kUsPerSecond}},
+                                  {"minutes", {0, 0, 60000000}},
+                                  {"minute", {0, 0, 60000000}},
+                                  {"mins", {0, 0, 60000000}},
+                                  {"min", {0, 0, 60000000}},
+                                  {"m", {0, 0, 60000000}},
+                                  {"hours", {0, 0, 3600000000}},
+                                  {"hour", {0, 0, 3600000000}},
+                                  {"h", {0, 0, 3600000000}},
+                                  {"days", {0, 1, 0}},
+                                  {"day", {0, 1, 0}},
+                                  {"d", {0, 1, 0}},
+                                  {"weeks", {0, 7, 0}},
+                                  {"week", {0, 7, 0}},
+                                  {"w", {0, 7, 0}},
+                                  {"months", {1, 0, 0}},
+                                  {"month", {1, 0, 0}},
+                                  {"years", {12, 0, 0}},
+                                  {"year", {12, 0, 0}}};
 
 class TimingParser {
  public:
-  TimingParser(const char* text, Timing* out, ParseError* error) : text_(text), r_(text, error), t_(out) {}
+  TimingParser(const char* line, Timing* out, ParseError* error) : text_(line), r_(line, error), t_(out) {}
 
   bool parse() {
     const size_t length = strlen(text_);
-    if (length > kLongestTiming) return r_.failf(text_ + kLongestTiming, "A list of instants may go into several schedules.", "timing is longer than %d bytes", kLongestTiming);
+    if (length > kLongestTiming)
+      return r_.failf(text_ + kLongestTiming, "A list of instants may go into several schedules.", "timing is longer than %d bytes",
+                      kLongestTiming);
     for (const char* c = text_; *c != '\0'; c++)
       if (static_cast<unsigned char>(*c) < ' ' && *c != '\t') return r_.fail(c, "control character in timing", "A timing is one line.");
     r_.blanks();
@@ -343,7 +382,8 @@ class TimingParser {
     if (r_.word("at")) return instants();
     if (r_.word("after")) return after();
     if (Reader::is_letter(r_.peek()) && looks_like_words())
-      return r_.fail(r_.at(), "a timing must be cron fields or begin with \"every\", \"at\", \"after\" or \"@\"", "Examples: \"30 2 * * *\", \"every 90 seconds\", \"at 2030-01-31 18:00\".");
+      return r_.fail(r_.at(), "a timing must be cron fields or begin with \"every\", \"at\", \"after\" or \"@\"",
+                     "Examples: \"30 2 * * *\", \"every 90 seconds\", \"at 2030-01-31 18:00\".");
     return fields();
   }
 
@@ -364,8 +404,9 @@ class TimingParser {
       const char* name;
       const char* fields;
     };
-    static constexpr Macro kMacros[] = {{"hourly", "0 * * * *"},  {"daily", "0 0 * * *"},  {"midnight", "0 0 * * *"}, {"weekly", "0 0 * * 0"},
-                                        {"monthly", "0 0 1 * *"}, {"yearly", "0 0 1 1 *"}, {"annually", "0 0 1 1 *"}};
+    static constexpr Macro kMacros[] = {{"hourly", "0 * * * *"},  {"daily", "0 0 * * *"},   {"midnight", "0 0 * * *"},
+                                        {"weekly", "0 0 * * 0"},  {"monthly", "0 0 1 * *"}, {"yearly", "0 0 1 1 *"},
+                                        {"annually", "0 0 1 1 *"}};
     const char* const first = r_.at();
     r_.skip();
     if (r_.word("every")) return every();
@@ -380,7 +421,8 @@ class TimingParser {
       ParseError none;
       return TimingParser(m.fields, t_, &none).parse();
     }
-    return r_.fail(first, "unknown name after \"@\"", "Known are @hourly, @daily, @midnight, @weekly, @monthly, @yearly, @annually, @reboot, @every.");
+    return r_.fail(first, "unknown name after \"@\"",
+                   "Known are @hourly, @daily, @midnight, @weekly, @monthly, @yearly, @annually, @reboot, @every.");
   }
 
   bool fields() {
@@ -390,14 +432,17 @@ class TimingParser {
     while (!r_.done()) {
       const char* const first = r_.at();
       while (!r_.done() && !Reader::is_blank(r_.peek())) r_.skip();
-      if (n == 7) return r_.fail(first, "too many fields", "Five: minute hour day-of-month month day-of-week; a sixth in front is seconds.");
+      if (n == 7)
+        return r_.fail(first, "too many fields", "Five: minute hour day-of-month month day-of-week; a sixth in front is seconds.");
       begin[n] = first;
       end[n++] = r_.at();
       r_.blanks();
     }
     if (n < 5)
-      return r_.failf(end[n - 1], "Five: minute hour day-of-month month day-of-week; a sixth in front is seconds.", "%d field%s found, 5 or 6 are needed", n, n == 1 ? "" : "s");
-    if (n > 6) return r_.fail(begin[6], "7 fields found, 5 or 6 are needed", "There is no field for years: use the options starts_at and ends_at.");
+      return r_.failf(end[n - 1], "Five: minute hour day-of-month month day-of-week; a sixth in front is seconds.",
+                      "%d field%s found, 5 or 6 are needed", n, n == 1 ? "" : "s");
+    if (n > 6)
+      return r_.fail(begin[6], "7 fields found, 5 or 6 are needed", "There is no field for years: use the options starts_at and ends_at.");
     t_->kind = TimingKind::Cron;
     Cron& c = t_->cron;
     c.has_seconds = n == 6;
@@ -469,7 +514,9 @@ class TimingParser {
     r_.blanks();
     if (r_.word("after")) {
       r_.blanks();
-      if (!r_.word("end")) return r_.fail(r_.at(), "\"after\" must be followed by \"end\"", "\"every 5 minutes after end\" counts from the end of the last run.");
+      if (!r_.word("end"))
+        return r_.fail(r_.at(), "\"after\" must be followed by \"end\"",
+                       "\"every 5 minutes after end\" counts from the end of the last run.");
       t_->kind = TimingKind::AfterEnd;
       return end_of_text("\"after end\"");
     }
@@ -505,7 +552,8 @@ class TimingParser {
     const char* const first = r_.at();
     int v = 0;
     for (int i = 0; i < n; i++) {
-      if (!Reader::is_digit(r_.peek())) return r_.failf(r_.at(), "An instant is written 2030-01-31 18:00 or 2030-01-31 18:00:00+01.", "%s needs %d digits", what, n);
+      if (!Reader::is_digit(r_.peek()))
+        return r_.failf(r_.at(), "An instant is written 2030-01-31 18:00 or 2030-01-31 18:00:00+01.", "%s needs %d digits", what, n);
       v = v * 10 + (r_.peek() - '0');
       r_.skip();
     }
@@ -514,7 +562,9 @@ class TimingParser {
     return true;
   }
   bool sign(char c, const char* after_what) {
-    if (r_.peek() != c) return r_.failf(r_.at(), "An instant is written 2030-01-31 18:00 or 2030-01-31 18:00:00+01.", "\"%c\" expected after %s", c, after_what);
+    if (r_.peek() != c)
+      return r_.failf(r_.at(), "An instant is written 2030-01-31 18:00 or 2030-01-31 18:00:00+01.", "\"%c\" expected after %s", c,
+                      after_what);
     r_.skip();
     return true;
   }
@@ -525,7 +575,9 @@ class TimingParser {
     const char* const first = r_.at();
     int y = 0, mo = 0, d = 0, h = 0, mi = 0, s = 0;
     int64_t fraction = 0;
-    if (!digits(4, 1900, 2200, "year", &y) || !sign('-', "the year") || !digits(2, 1, 12, "month", &mo) || !sign('-', "the month") || !digits(2, 1, 31, "day", &d)) return false;
+    if (!digits(4, 1900, 2200, "year", &y) || !sign('-', "the year") || !digits(2, 1, 12, "month", &mo) || !sign('-', "the month") ||
+        !digits(2, 1, 31, "day", &d))
+      return false;
     if (d > days_in_month(y, mo)) return r_.failf(first, "", "%04d-%02d has no day %d", y, mo, d);
     const bool letter = r_.peek() == 'T' || r_.peek() == 't';
     if (letter || (Reader::is_blank(r_.peek()) && Reader::is_digit(r_.peek(1)))) {

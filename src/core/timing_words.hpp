@@ -26,7 +26,8 @@ class Words {
   size_t used_ = 0;
 };
 
-inline constexpr const char* kMonthNames[] = {"January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"};
+inline constexpr const char* kMonthNames[] = {"January", "February", "March",     "April",   "May",      "June",
+                                              "July",    "August",   "September", "October", "November", "December"};
 inline constexpr const char* kDayNames[] = {"Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"};
 inline constexpr const char* kOrdinals[] = {"", "first", "second", "third", "fourth", "fifth"};
 
@@ -70,7 +71,8 @@ void ranges(Words& out, uint64_t set, One one, Range range) {
 }
 
 inline void numbers(Words& out, uint64_t set) {
-  ranges(out, set, [&](int a) { out.add("%d", a); }, [&](int a, int b) { out.add("%d to %d", a, b); });
+  ranges(
+      out, set, [&](int a) { out.add("%d", a); }, [&](int a, int b) { out.add("%d to %d", a, b); });
 }
 
 inline void times(Words& out, const Cron& c) {
@@ -119,7 +121,11 @@ inline void times(Words& out, const Cron& c) {
   }
   if (all_hours) return;
   if (hours_by > 1) {
-    out.add(" of every %s hour, from 00:00 on", hours_by == 2 ? "second" : hours_by == 3 ? "third" : hours_by == 4 ? "fourth" : hours_by == 6 ? "sixth" : "n-th");
+    out.add(" of every %s hour, from 00:00 on", hours_by == 2   ? "second"
+                                                : hours_by == 3 ? "third"
+                                                : hours_by == 4 ? "fourth"
+                                                : hours_by == 6 ? "sixth"
+                                                                : "n-th");
     return;
   }
   out.add(" of hour%s ", count(c.hours) > 1 ? "s" : "");
@@ -137,7 +143,9 @@ inline void month_days(Words& out, const Cron& c) {
     i++;
   } else if (days != 0) {
     out.add("the ");
-    ranges(out, days, [&](int a) { out.add("%d%s", a, suffix(a)); }, [&](int a, int b) { out.add("%d%s to %d%s", a, suffix(a), b, suffix(b)); });
+    ranges(
+        out, days, [&](int a) { out.add("%d%s", a, suffix(a)); },
+        [&](int a, int b) { out.add("%d%s to %d%s", a, suffix(a), b, suffix(b)); });
     i++;
   }
   for (int d = 1; d <= 31; d++)
@@ -171,7 +179,9 @@ inline void weekdays(Words& out, const Cron& c, bool after_days) {
     i++;
   } else if (c.weekdays != 0) {
     if (!after_days) out.add("%s", "");
-    ranges(out, c.weekdays, [&](int a) { out.add("%s%s", after_days ? "a " : "", kDayNames[a]); }, [&](int a, int b) { out.add("%s to %s", kDayNames[a], kDayNames[b]); });
+    ranges(
+        out, c.weekdays, [&](int a) { out.add("%s%s", after_days ? "a " : "", kDayNames[a]); },
+        [&](int a, int b) { out.add("%s to %s", kDayNames[a], kDayNames[b]); });
     i++;
   }
   for (int w = 0; w < 7; w++) {
@@ -203,7 +213,9 @@ inline void cron(Words& out, const Cron& c) {
   }
   if (months) {
     out.add(days || week ? (days ? " of " : " in ") : " every day in ");
-    ranges(out, c.months, [&](int a) { out.add("%s", kMonthNames[a - 1]); }, [&](int a, int b) { out.add("%s to %s", kMonthNames[a - 1], kMonthNames[b - 1]); });
+    ranges(
+        out, c.months, [&](int a) { out.add("%s", kMonthNames[a - 1]); },
+        [&](int a, int b) { out.add("%s to %s", kMonthNames[a - 1], kMonthNames[b - 1]); });
   }
   const int per_day = count(c.hours) * count(c.minutes) * count(c.seconds);
   if (!days && !week && !months && per_day <= 6) out.add(" every day");
@@ -215,8 +227,13 @@ inline void span(Words& out, const Span& s) {
     const char* name;
   };
   const int64_t seconds = s.us / kUsPerSecond;
-  const Part parts[] = {{s.months / 12, "year"},   {s.months % 12, "month"},       {s.days % 7 == 0 ? s.days / 7 : 0, "week"}, {s.days % 7 == 0 ? 0 : s.days, "day"},
-                        {seconds / 3600, "hour"}, {seconds / 60 % 60, "minute"}, {seconds % 60, "second"}};
+  const Part parts[] = {{s.months / 12, "year"},
+                        {s.months % 12, "month"},
+                        {s.days % 7 == 0 ? s.days / 7 : 0, "week"},
+                        {s.days % 7 == 0 ? 0 : s.days, "day"},
+                        {seconds / 3600, "hour"},
+                        {seconds / 60 % 60, "minute"},
+                        {seconds % 60, "second"}};
   int n = 0, i = 0;
   for (const Part& p : parts) n += p.n != 0 ? 1 : 0;
   for (const Part& p : parts) {

@@ -41,7 +41,7 @@ struct Case {
       for (int i = 0; i < d->size(); i++) {
         const Choice& c = (*d)[i];
         static const char* const kReasons[] = {"", "catch-up", "missed", "late", "overlap", "replaced", "end"};
-        out += (out.empty() ? "" : " ") + std::string(1, "FWS"[static_cast<int>(c.verdict)]) + utc_text(c.first / kUsPerSecond).substr(11, 5);
+        out += (out.empty() ? "" : " ") + std::string(1, "FWS"[static_cast<int>(c.fate)]) + utc_text(c.first / kUsPerSecond).substr(11, 5);
         if (c.count > 1) out += "-" + utc_text(c.last / kUsPerSecond).substr(11, 5) + "x" + std::to_string(c.count);
         if (c.reason != Reason::Due) out += std::string(":") + kReasons[static_cast<int>(c.reason)];
       }
@@ -162,7 +162,8 @@ TEST(Firing, TheClockGoesBackAndNothingIsFiredTwice) {
 
 namespace {
 
-std::string calendar_runs(const char* timing, std::initializer_list<const char*> only, std::initializer_list<const char*> never, Shift shift, const char* after, int n) {
+std::string calendar_runs(const char* timing, std::initializer_list<const char*> only, std::initializer_list<const char*> never,
+                          Shift shift, const char* after, int n) {
   static const LibcZone zone("UTC");
   CalendarEntry entries[2][8];
   Calendar calendars[2];
@@ -207,7 +208,8 @@ TEST(Calendars, OnlyNeverAndShift) {
 }
 
 TEST(Calendars, Mistakes) {
-  for (const char* text : {"", "2026-02-30", "2026-13-01", "lun", "mon-fri 9-17", "mon-fri 17:00-09:00", "2026-12-31..2026-12-01", "*-02-30", "monthly", "monthly 32", "friL", "* 09:00-24:30", "mon x"}) {
+  for (const char* text : {"", "2026-02-30", "2026-13-01", "lun", "mon-fri 9-17", "mon-fri 17:00-09:00", "2026-12-31..2026-12-01",
+                           "*-02-30", "monthly", "monthly 32", "friL", "* 09:00-24:30", "mon x"}) {
     CalendarEntry entry;
     ParseError e;
     EXPECT_FALSE(parse_calendar_entry(text, &entry, &e)) << text;

@@ -29,7 +29,8 @@ std::string reading(const char* text) {
 }
 
 /// The next n due times as UTC text.
-std::string runs(const char* text, const char* zone_name, const char* after, int n, const Calendar* only = nullptr, const Calendar* never = nullptr, Shift shift = Shift::None) {
+std::string runs(const char* text, const char* zone_name, const char* after, int n, const Calendar* only = nullptr,
+                 const Calendar* never = nullptr, Shift shift = Shift::None) {
   Timing t;
   ParseError e;
   if (!parse_timing(text, &t, &e)) return std::string("error: ") + e.message;
@@ -194,7 +195,8 @@ TEST(Timing, EveryMistakeHasItsMessageAndPlace) {
 TEST(Timing, NoTextBreaksTheParser) {
   std::mt19937 random(7);
   const std::string letters = "0123456789*/,-#?LWlw @:.+ZT\tabcdefghijklmnopqrstuvwxyz\xc3";
-  const char* const seeds[] = {"30 2 LW * *", "*/5 9-17 1,15 JAN-MAR MON#2", "every 1h30m from 2030-01-01 12:00", "at 2030-01-31 18:00:00.5+01:00, 2031-01-01", "@every 5 days after end"};
+  const char* const seeds[] = {"30 2 LW * *", "*/5 9-17 1,15 JAN-MAR MON#2", "every 1h30m from 2030-01-01 12:00",
+                               "at 2030-01-31 18:00:00.5+01:00, 2031-01-01", "@every 5 days after end"};
   for (int i = 0; i < 300000; i++) {
     std::string s = i % 3 == 0 ? "" : seeds[random() % 5];
     for (unsigned n = random() % 12; n > 0; n--) {
@@ -221,38 +223,51 @@ TEST(Timing, NoTextBreaksTheParser) {
 }
 
 TEST(Next, SpecialDays) {
-  EXPECT_EQ(runs("0 0 LW * *", "UTC", "2026-01-01 00:00:00", 5), "2026-01-30 00:00:00, 2026-02-27 00:00:00, 2026-03-31 00:00:00, 2026-04-30 00:00:00, 2026-05-29 00:00:00");
-  EXPECT_EQ(runs("0 0 15W * *", "UTC", "2026-01-01 00:00:00", 4), "2026-01-15 00:00:00, 2026-02-16 00:00:00, 2026-03-16 00:00:00, 2026-04-15 00:00:00");
+  EXPECT_EQ(runs("0 0 LW * *", "UTC", "2026-01-01 00:00:00", 5),
+            "2026-01-30 00:00:00, 2026-02-27 00:00:00, 2026-03-31 00:00:00, 2026-04-30 00:00:00, 2026-05-29 00:00:00");
+  EXPECT_EQ(runs("0 0 15W * *", "UTC", "2026-01-01 00:00:00", 4),
+            "2026-01-15 00:00:00, 2026-02-16 00:00:00, 2026-03-16 00:00:00, 2026-04-15 00:00:00");
   EXPECT_EQ(runs("0 0 1W * *", "UTC", "2026-07-02 00:00:00", 2), "2026-08-03 00:00:00, 2026-09-01 00:00:00");
   EXPECT_EQ(runs("0 0 31W 5 *", "UTC", "2026-01-01 00:00:00", 1), "2026-05-29 00:00:00");
   EXPECT_EQ(runs("0 0 * * 5#5", "UTC", "2026-01-01 00:00:00", 2), "2026-01-30 00:00:00, 2026-05-29 00:00:00");
   EXPECT_EQ(runs("0 0 * * SUNL", "UTC", "2026-01-01 00:00:00", 2), "2026-01-25 00:00:00, 2026-02-22 00:00:00");
   EXPECT_EQ(runs("0 0 L * *", "UTC", "2028-02-01 00:00:00", 2), "2028-02-29 00:00:00, 2028-03-31 00:00:00");
   EXPECT_EQ(runs("0 0 29 2 *", "UTC", "2096-03-01 00:00:00", 1), "2104-02-29 00:00:00");
-  EXPECT_EQ(runs("0 0 13 * 5", "UTC", "2026-01-01 00:00:00", 3), "2026-01-02 00:00:00, 2026-01-09 00:00:00, 2026-01-13 00:00:00") << "Vixie: either";
-  EXPECT_EQ(runs("0 0 */2 * 5", "UTC", "2026-01-01 00:00:00", 2), "2026-01-09 00:00:00, 2026-01-23 00:00:00") << "Vixie: a star asks for both";
+  EXPECT_EQ(runs("0 0 13 * 5", "UTC", "2026-01-01 00:00:00", 3), "2026-01-02 00:00:00, 2026-01-09 00:00:00, 2026-01-13 00:00:00")
+      << "Vixie: either";
+  EXPECT_EQ(runs("0 0 */2 * 5", "UTC", "2026-01-01 00:00:00", 2), "2026-01-09 00:00:00, 2026-01-23 00:00:00")
+      << "Vixie: a star asks for both";
 }
 
 TEST(Next, TheDaysOnWhichClocksChange) {
   // Forward at 02:00 on 2026-03-29, back at 03:00 on 2026-10-25.
   EXPECT_EQ(runs("30 2 * * *", "Europe/Berlin", "2026-03-27 22:00:00", 3), "2026-03-28 01:30:00, 2026-03-29 01:00:00, 2026-03-30 00:30:00");
-  EXPECT_EQ(runs("0,15,30 2 * * *", "Europe/Berlin", "2026-03-28 23:00:00", 2), "2026-03-29 01:00:00, 2026-03-30 00:00:00") << "one run for the gap";
-  EXPECT_EQ(runs("0 2,3 * * *", "Europe/Berlin", "2026-03-28 23:00:00", 2), "2026-03-29 01:00:00, 2026-03-30 00:00:00") << "also with one at its end";
-  EXPECT_EQ(runs("30 2 * * *", "Europe/Berlin", "2026-10-24 22:00:00", 2), "2026-10-25 00:30:00, 2026-10-26 01:30:00") << "first occurrence";
+  EXPECT_EQ(runs("0,15,30 2 * * *", "Europe/Berlin", "2026-03-28 23:00:00", 2), "2026-03-29 01:00:00, 2026-03-30 00:00:00")
+      << "one run for the gap";
+  EXPECT_EQ(runs("0 2,3 * * *", "Europe/Berlin", "2026-03-28 23:00:00", 2), "2026-03-29 01:00:00, 2026-03-30 00:00:00")
+      << "also with one at its end";
+  EXPECT_EQ(runs("30 2 * * *", "Europe/Berlin", "2026-10-24 22:00:00", 2), "2026-10-25 00:30:00, 2026-10-26 01:30:00")
+      << "first occurrence";
   EXPECT_EQ(runs("30 * * * *", "Europe/Berlin", "2026-03-29 00:00:00", 3), "2026-03-29 00:30:00, 2026-03-29 01:30:00, 2026-03-29 02:30:00");
   EXPECT_EQ(runs("30 * * * *", "Europe/Berlin", "2026-10-24 23:40:00", 3), "2026-10-25 00:30:00, 2026-10-25 01:30:00, 2026-10-25 02:30:00");
-  EXPECT_EQ(runs("15 2 * * *", "Australia/Lord_Howe", "2026-10-03 00:00:00", 2), "2026-10-03 15:30:00, 2026-10-04 15:15:00") << "half an hour";
-  EXPECT_EQ(runs("0 12 30 12 *", "Pacific/Apia", "2011-12-01 00:00:00", 2), "2011-12-30 10:00:00, 2012-12-29 22:00:00") << "a day that was left out";
+  EXPECT_EQ(runs("15 2 * * *", "Australia/Lord_Howe", "2026-10-03 00:00:00", 2), "2026-10-03 15:30:00, 2026-10-04 15:15:00")
+      << "half an hour";
+  EXPECT_EQ(runs("0 12 30 12 *", "Pacific/Apia", "2011-12-01 00:00:00", 2), "2011-12-30 10:00:00, 2012-12-29 22:00:00")
+      << "a day that was left out";
 }
 
 TEST(Next, Intervals) {
   EXPECT_EQ(runs("every 90 seconds", "UTC", "2026-01-01 00:00:00", 2), "2026-01-01 00:01:30, 2026-01-01 00:03:00");
   EXPECT_EQ(runs("every 90 seconds from 2026-01-01 00:00:10", "UTC", "2026-01-01 00:00:00", 2), "2026-01-01 00:00:10, 2026-01-01 00:01:40");
-  EXPECT_EQ(runs("every month from 2026-01-31 12:00", "UTC", "2026-02-01 00:00:00", 3), "2026-02-28 12:00:00, 2026-03-31 12:00:00, 2026-04-30 12:00:00");
-  EXPECT_EQ(runs("every day from 2026-03-27 02:30", "Europe/Berlin", "2026-03-27 12:00:00", 3), "2026-03-28 01:30:00, 2026-03-29 01:00:00, 2026-03-30 00:30:00");
-  EXPECT_EQ(runs("every 24 hours from 2026-03-27 02:30", "Europe/Berlin", "2026-03-27 12:00:00", 3), "2026-03-28 01:30:00, 2026-03-29 01:30:00, 2026-03-30 01:30:00");
+  EXPECT_EQ(runs("every month from 2026-01-31 12:00", "UTC", "2026-02-01 00:00:00", 3),
+            "2026-02-28 12:00:00, 2026-03-31 12:00:00, 2026-04-30 12:00:00");
+  EXPECT_EQ(runs("every day from 2026-03-27 02:30", "Europe/Berlin", "2026-03-27 12:00:00", 3),
+            "2026-03-28 01:30:00, 2026-03-29 01:00:00, 2026-03-30 00:30:00");
+  EXPECT_EQ(runs("every 24 hours from 2026-03-27 02:30", "Europe/Berlin", "2026-03-27 12:00:00", 3),
+            "2026-03-28 01:30:00, 2026-03-29 01:30:00, 2026-03-30 01:30:00");
   EXPECT_EQ(runs("every week", "UTC", "2026-01-01 00:00:00", 1), "2026-01-03 00:00:00");
-  EXPECT_EQ(runs("at 2026-05-01 10:00, 2026-04-01 10:00", "Asia/Tokyo", "2026-01-01 00:00:00", 3), "2026-04-01 01:00:00, 2026-05-01 01:00:00, never");
+  EXPECT_EQ(runs("at 2026-05-01 10:00, 2026-04-01 10:00", "Asia/Tokyo", "2026-01-01 00:00:00", 3),
+            "2026-04-01 01:00:00, 2026-05-01 01:00:00, never");
 }
 
 namespace {
@@ -296,7 +311,8 @@ std::string random_field(std::mt19937& random, int lowest, int highest, std::set
 }
 
 bool wanted(const Sets& s, const std::tm& t) {
-  if (s.second.count(t.tm_sec) == 0 || s.minute.count(t.tm_min) == 0 || s.hour.count(t.tm_hour) == 0 || s.month.count(t.tm_mon + 1) == 0) return false;
+  if (s.second.count(t.tm_sec) == 0 || s.minute.count(t.tm_min) == 0 || s.hour.count(t.tm_hour) == 0 || s.month.count(t.tm_mon + 1) == 0)
+    return false;
   const bool day = s.day.count(t.tm_mday) != 0;
   const bool week = s.weekday.count(t.tm_wday) != 0;
   return s.any_day || s.any_weekday ? day && week : day || week;
@@ -305,7 +321,9 @@ bool wanted(const Sets& s, const std::tm& t) {
 /// Every step in [from, to) that is due, by looking at the clock on the wall.
 std::vector<int64_t> oracle(const Sets& s, const std::vector<std::tm>& wall, int64_t from, int step) {
   std::vector<int64_t> due;
-  auto number = [](const std::tm& t) { return ((days_of(t.tm_year + 1900, t.tm_mon + 1, t.tm_mday) * 24 + t.tm_hour) * 60 + t.tm_min) * 60 + t.tm_sec; };
+  auto number = [](const std::tm& t) {
+    return ((days_of(t.tm_year + 1900, t.tm_mon + 1, t.tm_mday) * 24 + t.tm_hour) * 60 + t.tm_min) * 60 + t.tm_sec;
+  };
   int64_t highest = number(wall[0]);
   for (size_t i = 1; i < wall.size(); i++) {
     const int64_t now = number(wall[i]);
