@@ -12,9 +12,17 @@ constexpr int kSlice = 50;
 
 /// No schedule is due before this (in the clock of schedules): the scan of the index begins here, not among dead entries.
 TimestampTz not_before = PG_INT64_MIN;
-/// Rows that somebody holds, or a slice that failed: not before this.
-TimestampTz rest_until = 0;
 int slice_size = kSlice;
+/// Slices between two looks at the scheduler's other work: executors have to be started for what was fired.
+constexpr int kSlices = 10;
+
+/// Where the next slice begins: schedules that are due in the same microsecond go by id.
+struct Cursor {
+  TimestampTz next_fire;
+  int32 schedule;
+};
+Cursor cursor{PG_INT64_MIN, -1};
+int singles = 0;
 
 core::Missed missed_of(const char* s) {
   return s[0] == 's' ? core::Missed::Skip : s[0] == 'o' ? core::Missed::Once : s[0] == 'a' ? core::Missed::All : core::Missed::Within;
@@ -31,15 +39,15 @@ pg::Statement due_schedules{
     "SELECT s.id, s.owner::oid, s.name, s.what, pg_catalog.has_function_privilege(s.owner::oid, 'dts.submit_many(jsonb)'::regprocedure, "
     "'EXECUTE'), s.timing, s.zone, s.both_days, o.entries, n.entries, s.shift, s.created_at, s.starts_at, s.ends_at, s.missed, "
     "s.missed_max, dts._us(s.missed_within), s.overlap, s.overlap_max, dts._us(s.late), dts._us(s.jitter), s.max_runs, c.fired_until, "
-    "c.runs, c.waiting, c.last_due, c.last_success, c.last_end, r.running "
-    "FROM (SELECT * FROM dts.schedule_clock x WHERE x.next_fire >= $1 AND x.next_fire <= $2 ORDER BY x.next_fire LIMIT $3 FOR UPDATE SKIP "
-    "LOCKED) c "
+    "c.runs, c.waiting, c.last_due, c.last_success, c.last_end, r.running, c.next_fire "
+    "FROM (SELECT * FROM dts.schedule_clock x WHERE (x.next_fire, x.schedule) > ($1, $4) AND x.next_fire <= $2 ORDER BY x.next_fire, "
+    "x.schedule LIMIT $3 FOR UPDATE SKIP LOCKED) c "
     "JOIN dts.schedule s ON s.id = c.schedule LEFT JOIN dts.calendar o ON o.name = s.only_in LEFT JOIN dts.calendar n ON n.name = "
     "s.not_in "
     "CROSS JOIN LATERAL (SELECT pg_catalog.count(*)::int AS running FROM dts.schedule_run x WHERE x.schedule = s.id AND x.ended_at IS "
-    "NULL AND x.backfill IS NULL) r ORDER BY c.next_fire",
-    3,
-    {TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID}};
+    "NULL AND x.backfill IS NULL) r ORDER BY c.next_fire, c.schedule",
+    4,
+    {TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, INT4OID}};
 
 char* text_of(uint64 row, int col, MemoryContext to) {
   bool null = false;
@@ -350,19 +358,31 @@ void look(Turn& t, core::Decision& d, TimestampTz now) {
 }
 
 /// Looks at up to `slice_size` schedules that are due. Returns how many; -1 if the slice failed.
-int fire_slice(TimestampTz now) {
+int fire_slice(TimestampTz now, Cursor* from) {
   int n = 0;
+  Cursor next = *from;
   const bool good = in_transaction("firing schedules", [&] {
     // What the mark says and what was submitted are one commit: a crash loses both or neither.
     (void)set_config_option("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+    // By key, whatever the statistics say of tables that were empty a minute ago.
+    for (const char* way : {"enable_seqscan", "enable_hashjoin", "enable_mergejoin"})
+      (void)set_config_option(way, "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
     MemoryContext const memory = CurrentMemoryContext;
     auto* const turns = static_cast<Turn*>(palloc0(sizeof(Turn) * slice_size));
     auto* const d = new (palloc(sizeof(core::Decision))) core::Decision();
-    const Datum values[] = {TimestampTzGetDatum(not_before), TimestampTzGetDatum(now), Int32GetDatum(slice_size)};
-    each_row(due_schedules, values, [&](uint64 i) { read_schedule(i, memory, &(new (&turns[n++]) Turn())->s); });
+    const Datum values[] = {TimestampTzGetDatum(from->next_fire), TimestampTzGetDatum(now), Int32GetDatum(slice_size),
+                            Int32GetDatum(from->schedule)};
+    Cursor last = *from;
+    each_row(due_schedules, values, [&](uint64 i) {
+      read_schedule(i, memory, &(new (&turns[n++]) Turn())->s);
+      time_of(i, 30, &last.next_fire);
+      last.schedule = turns[n - 1].s.id;
+    });
     if (n > 0) count_ended(turns, n);
     for (int i = 0; i < n; i++) look(turns[i], *d, now);
+    next = last;
   });
+  if (good) *from = next;
   return good ? n : -1;
 }
 
@@ -371,22 +391,24 @@ void put_off_first(TimestampTz now) {
   in_transaction("putting a schedule off", [&] {
     static pg::Statement later{
         "UPDATE dts.schedule_clock SET next_fire = $3 + '1 min'::interval, trouble = 'could not be looked at; see the server log' WHERE "
-        "schedule = (SELECT x.schedule FROM dts.schedule_clock x WHERE x.next_fire >= $1 AND x.next_fire <= $2 ORDER BY x.next_fire LIMIT "
-        "1 FOR UPDATE SKIP LOCKED)",
-        3,
-        {TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID}};
-    const Datum values[] = {TimestampTzGetDatum(not_before), TimestampTzGetDatum(now), TimestampTzGetDatum(now)};
+        "schedule = (SELECT x.schedule FROM dts.schedule_clock x WHERE (x.next_fire, x.schedule) > ($1, $4) AND x.next_fire <= $2 ORDER BY "
+        "x.next_fire, "
+        "x.schedule LIMIT 1 FOR UPDATE SKIP LOCKED)",
+        4,
+        {TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID}};
+    const Datum values[] = {TimestampTzGetDatum(cursor.next_fire), TimestampTzGetDatum(now), TimestampTzGetDatum(now),
+                            Int32GetDatum(cursor.schedule)};
     each_row(later, values, [](uint64) {});
   });
 }
 
-/// The lowest next due time; kNever if there is none.
-TimestampTz first_due() {
+/// The lowest next due time at or after an instant; kNever if there is none.
+TimestampTz first_due(TimestampTz from) {
   TimestampTz first = core::kNever;
   in_transaction("looking for the next schedule", [&] {
     static pg::Statement lowest{
         "SELECT x.next_fire FROM dts.schedule_clock x WHERE x.next_fire >= $1 ORDER BY x.next_fire LIMIT 1", 1, {TIMESTAMPTZOID}};
-    const Datum values[] = {TimestampTzGetDatum(not_before)};
+    const Datum values[] = {TimestampTzGetDatum(from)};
     each_row(lowest, values, [&](uint64) {
       bool null = false;
       first = DatumGetTimestampTz(pg::column(0, 1, &null));
@@ -395,45 +417,46 @@ TimestampTz first_due() {
   return first;
 }
 
+/// Nothing is left that could be taken: when to look again, in the clock of schedules.
+TimestampTz settle(TimestampTz now) {
+  const TimestampTz first = first_due(not_before);
+  not_before = first == core::kNever ? PG_INT64_MAX - 1 : first;
+  if (first > now) return first;
+  // Due, and yet not taken: somebody holds its row. The others do not wait for it.
+  return Min(first_due(now + 1), now + USECS_PER_SEC);
+}
+
 }  // namespace
 
 TimestampTz fire_schedules() {
-  const TimestampTz offset = settings::schedule_clock_offset_s * USECS_PER_SEC;
-  for (int turn = 0; turn < 400; turn++) {
+  if (cursor.next_fire < not_before) cursor = {not_before, -1};
+  for (int turn = 0; turn < kSlices; turn++) {
     const TimestampTz now = schedule_now();
-    if (rest_until != 0 && GetCurrentTimestamp() < rest_until && GetCurrentTimestamp() > rest_until - 2 * USECS_PER_SEC) return rest_until;
-    rest_until = 0;
-    const int n = fire_slice(now);
-    if (n < 0 && slice_size == 1) put_off_first(now);
+    const int asked = slice_size;
+    const int n = fire_slice(now, &cursor);
     if (n < 0) {
+      // One by one, until the bad one is found and put off.
+      if (slice_size == 1) put_off_first(now);
       slice_size = 1;
-      rest_until = GetCurrentTimestamp() + USECS_PER_SEC / 10;
-      continue;
+      singles = 0;
+      return GetCurrentTimestamp() + USECS_PER_SEC / 10;
     }
-    if (n == slice_size) {
+    if (slice_size == 1 && ++singles == kSlice) slice_size = kSlice;
+    if (n == asked) {
       CHECK_FOR_INTERRUPTS();
       continue;
     }
     slice_size = kSlice;
-    const TimestampTz first = first_due();
-    if (first == core::kNever) {
-      not_before = PG_INT64_MAX - 1;
-      return core::kNever;
-    }
-    not_before = first;
-    // Due, and yet not taken: somebody holds its row.
-    if (first <= schedule_now() && n == 0) {
-      rest_until = GetCurrentTimestamp() + USECS_PER_SEC;
-      return rest_until;
-    }
-    if (first > schedule_now()) return first - offset;
+    const TimestampTz next = settle(now);
+    cursor = {not_before, -1};
+    return next == core::kNever ? core::kNever : next - settings::schedule_clock_offset_s * USECS_PER_SEC;
   }
   return GetCurrentTimestamp();
 }
 
 void schedules_changed(bool start) {
   not_before = PG_INT64_MIN;
-  rest_until = 0;
+  cursor = {PG_INT64_MIN, -1};
   if (!start) return;
   in_transaction("schedules at the start of the server", [] {
     // Also those whose zone may be known again; and runs whose task is gone without a word.
@@ -466,6 +489,7 @@ void schedule_runs_ended() {
     const Datum values[] = {TimestampTzGetDatum(now)};
     each_row(wake, values, [](uint64) {});
     not_before = Min(not_before, now);
+    if (cursor.next_fire > now) cursor = {not_before, -1};
   });
 }
 
