@@ -108,6 +108,9 @@ void read_schedule(uint64 i, MemoryContext to, Schedule* s) {
   s->running = DatumGetInt32(pg::column(i, 29, &null));
 }
 
+/// DROP EXTENSION takes the locks of our tables in an order of its own: we give way before the server looks for a deadlock.
+void give_way() { (void)set_config_option("lock_timeout", "400ms", PGC_SUSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false); }
+
 /// What one look at a schedule changes.
 struct Turn {
   Schedule s;
@@ -362,6 +365,7 @@ int fire_slice(TimestampTz now, Cursor* from) {
   int n = 0;
   Cursor next = *from;
   const bool good = in_transaction("firing schedules", [&] {
+    give_way();
     // What the mark says and what was submitted are one commit: a crash loses both or neither.
     (void)set_config_option("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
     // By key, whatever the statistics say of tables that were empty a minute ago.
@@ -389,6 +393,7 @@ int fire_slice(TimestampTz now, Cursor* from) {
 /// A schedule whose slice of one fails is put off, so that it does not stop the others.
 void put_off_first(TimestampTz now) {
   in_transaction("putting a schedule off", [&] {
+    give_way();
     static pg::Statement later{
         "UPDATE dts.schedule_clock SET next_fire = $3 + '1 min'::interval, trouble = 'could not be looked at; see the server log' WHERE "
         "schedule = (SELECT x.schedule FROM dts.schedule_clock x WHERE (x.next_fire, x.schedule) > ($1, $4) AND x.next_fire <= $2 ORDER BY "
@@ -406,6 +411,7 @@ void put_off_first(TimestampTz now) {
 TimestampTz first_due(TimestampTz from) {
   TimestampTz first = core::kNever;
   in_transaction("looking for the next schedule", [&] {
+    give_way();
     static pg::Statement lowest{
         "SELECT x.next_fire FROM dts.schedule_clock x WHERE x.next_fire >= $1 ORDER BY x.next_fire LIMIT 1", 1, {TIMESTAMPTZOID}};
     const Datum values[] = {TimestampTzGetDatum(from)};
@@ -459,6 +465,7 @@ void schedules_changed(bool start) {
   cursor = {PG_INT64_MIN, -1};
   if (!start) return;
   in_transaction("schedules at the start of the server", [] {
+    give_way();
     // Also those whose zone may be known again; and runs whose task is gone without a word.
     static pg::Statement again{
         "UPDATE dts.schedule_clock c SET next_fire = pg_catalog.clock_timestamp(), trouble = NULL FROM dts.schedule s WHERE s.id = "
@@ -480,6 +487,7 @@ void schedules_changed(bool start) {
 
 void schedule_runs_ended() {
   in_transaction("looking at runs that ended", [] {
+    give_way();
     static pg::Statement wake{
         "UPDATE dts.schedule_clock c SET next_fire = $1 FROM dts.schedule s WHERE s.id = c.schedule AND NOT s.paused AND c.schedule IN "
         "(SELECT r.schedule FROM dts.schedule_run r WHERE r.wakes AND r.ended_at IS NOT NULL AND r.backfill IS NULL)",
