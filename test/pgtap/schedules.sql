@@ -61,12 +61,12 @@ SELECT ok(r.state = wants AND r.message ~ says, format('%s: %s %s', call, r.stat
 -- Create, update, alter.
 SELECT dts.schedule('nightly', '30 2 LW * *', 'SELECT 1', zone => 'europe/berlin', task => '{"priority": 7}', late => '1 hour', only_in => 'sched week', description => 'first');
 SELECT is((SELECT (reading, zone, what, state) FROM dts.schedules WHERE name = 'nightly'),
-          ('at 02:30 on the last weekday of each month, Europe/Berlin', 'Europe/Berlin', '{"sql": "SELECT 1", "priority": 7}'::jsonb, 'active'), 'made');
+          ('at 02:30 on the last weekday of each month, Europe/Berlin'::text, 'Europe/Berlin'::text, '{"sql": "SELECT 1", "priority": 7}'::jsonb, 'active'::text), 'made');
 SELECT dts.schedule('nightly', '0 3 * * *', handler => 'sched h', payload => '{"n": 1}');
 SELECT is((SELECT (timing, zone, what, late, description) FROM dts.schedules WHERE name = 'nightly'),
-          ('0 3 * * *', 'UTC', '{"handler": "sched h", "payload": {"n": 1}}'::jsonb, NULL::interval, NULL), 'the same name again: as said now');
+          ('0 3 * * *'::text, 'UTC'::text, '{"handler": "sched h", "payload": {"n": 1}}'::jsonb, NULL::interval, NULL::text), 'the same name again: as said now');
 SELECT dts.alter_schedule('nightly', late => '2 hours', task => '{"timeout": "1 min"}');
-SELECT is((SELECT (timing, what, late) FROM dts.schedules WHERE name = 'nightly'), ('0 3 * * *', '{"handler": "sched h", "payload": {"n": 1}, "timeout": "1 min"}'::jsonb, '2 hours'::interval), 'altered: the rest stays');
+SELECT is((SELECT (timing, what, late) FROM dts.schedules WHERE name = 'nightly'), ('0 3 * * *'::text, '{"handler": "sched h", "payload": {"n": 1}, "timeout": "1 min"}'::jsonb, '2 hours'::interval), 'altered: the rest stays');
 SELECT dts.alter_schedule('nightly', sql => 'SELECT 2', reset => ARRAY['late']);
 SELECT is((SELECT (what, late) FROM dts.schedules WHERE name = 'nightly'), ('{"sql": "SELECT 2", "timeout": "1 min"}'::jsonb, NULL::interval), 'another task; a bound taken away');
 SELECT is((refusal($$SELECT dts.alter_schedule('nightly', reset => ARRAY['name'])$$)).state, '22023', 'what cannot be taken away');
@@ -74,7 +74,7 @@ SELECT is(dts.next_runs('nightly', 2, '2030-01-01 12:00+00'), ARRAY['2030-01-02 
 SELECT is(ARRAY(SELECT dts.next_runs('30 2 * * *', 'Europe/Berlin', 3, '2026-03-27 22:00+00')), ARRAY['2026-03-28 01:30+00', '2026-03-29 01:00+00', '2026-03-30 00:30+00']::timestamptz[], 'by the server''s zones');
 SELECT is(ARRAY(SELECT dts.next_runs('30 * * * *', 'America/New_York', 3, '2026-11-01 05:00+00')), ARRAY['2026-11-01 05:30+00', '2026-11-01 06:30+00', '2026-11-01 07:30+00']::timestamptz[], 'a wildcard hour runs in both');
 SELECT is(dts.agenda('2030-01-01', '2030-01-02 12:00'), E'Tue 2030-01-01\n  03:00 nightly\nWed 2030-01-02\n  03:00 nightly', 'the agenda');
-SELECT is((SELECT (valid, error, "position", hint IS NOT NULL) FROM dts.check_timing('0 0 * * MON#9')), (false, '"#" needs a number from 1 to 5', 13, true), 'check_timing points at the character');
+SELECT is((SELECT (valid, error, "position", hint IS NOT NULL) FROM dts.check_timing('0 0 * * MON#9')), (false, '"#" needs a number from 1 to 5'::text, 13, true), 'check_timing points at the character');
 SELECT is((SELECT array_agg(action ORDER BY at) FROM dts.audit WHERE object = 'nightly'), ARRAY['schedule', 'schedule', 'alter_schedule', 'alter_schedule'], 'all of it is in the audit log');
 
 -- Rights.
@@ -89,7 +89,7 @@ RESET ROLE;
 SELECT dts.run_now('a''s') AS task \gset
 CALL dts.wait(:task, '30 s') \gset
 SELECT is(dts.result(:task), '[{"current_user": "sched_a"}]', 'run now, by an administrator: as its owner');
-SELECT is((SELECT (decision, reason, task) FROM dts.fires WHERE schedule = 'a''s'), ('fired', 'by hand', :task::bigint), 'on record');
+SELECT is((SELECT (decision, reason, task) FROM dts.fires WHERE schedule = 'a''s'), ('fired'::text, 'by hand'::text, :task::bigint), 'on record');
 
 -- Backfill.
 CREATE TABLE filled (due timestamptz);
@@ -107,7 +107,7 @@ BEGIN
     END LOOP;
 END $$;
 CALL until(format('SELECT state = ''done'' FROM dts.backfills WHERE id = %s', :b));
-SELECT is((SELECT (state, total, succeeded, failed, waiting) FROM dts.backfills WHERE id = :b), ('done', 10::bigint, 10::bigint, 0::bigint, 0::bigint), 'a backfill of ten days');
+SELECT is((SELECT (state, total, succeeded, failed, waiting) FROM dts.backfills WHERE id = :b), ('done'::text, 10::bigint, 10::bigint, 0::bigint, 0::bigint), 'a backfill of ten days');
 SELECT is((SELECT (count(*), min(due), max(due)) FROM filled), (10::bigint, '2026-01-01 12:00+00'::timestamptz, '2026-01-10 12:00+00'::timestamptz), 'each day once');
 SELECT dts.backfill('fill', '2026-01-09', '2026-01-14', max_parallel => 2, "order" => 'newest first', only_missing => true) AS b \gset
 CALL until(format('SELECT state = ''done'' FROM dts.backfills WHERE id = %s', :b));
