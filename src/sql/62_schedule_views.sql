@@ -114,3 +114,32 @@ CREATE FUNCTION dts.import_pg_cron(dry_run boolean DEFAULT true) RETURNS TABLE (
     SELECT x.* FROM jsonb_to_recordset(dts._import_pg_cron_json(dry_run)) x(jobid bigint, name text, timing text, reading text, owner text, database text, active boolean, outcome text, problem text, statement text) $$;
 COMMENT ON FUNCTION dts.import_pg_cron(boolean) IS
 'Takes over the jobs of an installed pg_cron: each becomes a schedule of its user, and is made inactive there. dry_run (the default) only shows what would happen. Jobs of other databases are shown with the statement to run there. For administrators.';
+
+CREATE FUNCTION dts._explain_schedule(caller oid, name text) RETURNS text
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE s dts.schedule := dts._schedule_row(caller, name); c dts.schedule_clock; running bigint[]; f dts.fire; said text;
+BEGIN
+    SELECT * INTO c FROM dts.schedule_clock x WHERE x.schedule = s.id;
+    SELECT array_agg(r.task ORDER BY r.task) INTO running FROM dts.schedule_run r WHERE r.schedule = s.id AND r.ended_at IS NULL AND r.backfill IS NULL;
+    SELECT * INTO f FROM dts.fire x WHERE x.schedule = s.id ORDER BY x.due_at DESC, x.decided_at DESC LIMIT 1;
+    said := dts._reading(s.timing, s.zone, s.both_days) || '; ' || CASE
+        WHEN dts._fence() IS NOT NULL THEN 'fires nothing: ' || dts._fence()
+        WHEN c.trouble IS NOT NULL THEN 'broken: ' || c.trouble
+        WHEN s.paused THEN 'paused: dts.resume_schedule starts it again, and what was due meanwhile goes by missed => ''' || s.missed || ''''
+        WHEN c.next_fire IS NOT NULL THEN format('due next at %s (in %s)', c.next_fire, c.next_fire - dts._schedule_clock_now())
+        WHEN running IS NOT NULL AND s.timing ~* 'after\s+end\s*$' THEN 'due next when its run has ended'
+        WHEN s.timing ~* '@reboot' THEN 'due at the next start of the server'
+        WHEN c.runs >= s.max_runs THEN format('ended: it has had its %s run(s)', s.max_runs)
+        ELSE 'ended: no due time is left' END;
+    IF running IS NOT NULL THEN
+        said := said || format('; not ended yet: task %s%s', array_to_string(running[:5], ', '), CASE WHEN s.overlap <> 'allow' THEN format(' (overlap => ''%s'')', s.overlap) ELSE '' END);
+    END IF;
+    IF c.waiting <> '{}' THEN said := said || format('; %s due time(s) wait for that', cardinality(c.waiting)); END IF;
+    IF f.schedule IS NOT NULL THEN
+        said := said || format('; last decision: %s (%s) for %s%s%s', f.decision, f.reason, f.due_at, ', task ' || f.task, ': ' || f.detail);
+    END IF;
+    RETURN said;
+END $$;
+COMMENT ON FUNCTION dts._explain_schedule(oid, text) IS 'dts.explain_schedule, as the owner of the extension.';
+CREATE FUNCTION dts.explain_schedule(name text) RETURNS text LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'dts_as_owner';
+COMMENT ON FUNCTION dts.explain_schedule(text) IS 'Says in words what a schedule does, when it is due next or why it is not, and what was decided last.';

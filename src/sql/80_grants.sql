@@ -35,7 +35,7 @@ CREATE FUNCTION dts._user_functions() RETURNS text[] LANGUAGE sql IMMUTABLE PARA
                        'drop_workflow', 'validate_workflow', 'start', 'start_many', 'signal', 'approve', 'reject', 'pause_run', 'resume_run', 'cancel_run', 'retry_run', 'set_node',
                        'graph', 'timeline', 'cancel', 'reschedule', 'set_priority', 'retry', 'redrive', 'redrive_queue',
                        'wait', 'result', 'explain', 'create_handler', 'alter_handler', 'drop_handler',
-                       'schedule', 'alter_schedule', 'unschedule', 'pause_schedule', 'resume_schedule', 'run_now', 'backfill', 'cancel_backfill', 'agenda',
+                       'schedule', 'alter_schedule', 'unschedule', 'pause_schedule', 'resume_schedule', 'run_now', 'backfill', 'cancel_backfill', 'agenda', 'explain_schedule',
                        'scheduled_for', 'scheduled', '_schedule_tag', 'create_calendar', 'alter_calendar', 'drop_calendar'] $$;
 COMMENT ON FUNCTION dts._user_functions() IS 'What dts.grant_usage grants.';
 CREATE FUNCTION dts._admin_functions() RETURNS text[] LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp

@@ -50,7 +50,7 @@ SELECT ok(r.state = wants AND r.message ~ says, format('schedule(%s): %s %s', le
 SELECT is((SELECT count(*) FROM dts.schedule), 0::bigint, 'nothing was kept of them');
 SELECT is((SELECT count(*) FROM dts.task), 0::bigint, 'and no task made');
 SELECT ok(r.state = wants AND r.message ~ says, format('%s: %s %s', call, r.state, r.message)) FROM (VALUES
-    ($$SELECT dts.unschedule('nope')$$, '42704', 'schedule "nope"'), ($$SELECT dts.alter_schedule('nope')$$, '42704', 'schedule "nope"'), ($$SELECT dts.run_now('nope')$$, '42704', 'schedule "nope"'),
+    ($$SELECT dts.unschedule('nope')$$, '42704', 'schedule "nope"'), ($$SELECT dts.alter_schedule('nope')$$, '42704', 'schedule "nope"'), ($$SELECT dts.run_now('nope')$$, '42704', 'schedule "nope"'), ($$SELECT dts.explain_schedule('nope')$$, '42704', 'schedule "nope"'),
     ($$SELECT dts.pause_schedule(NULL)$$, '22004', 'schedule name'), ($$SELECT dts.next_runs('nope', 3)$$, '42704', 'schedule "nope"'), ($$SELECT dts.backfill('nope', '2001-01-01', '2002-01-01')$$, '42704', 'schedule "nope"'),
     ($$SELECT dts.cancel_backfill(99)$$, '42704', 'backfill 99'), ($$SELECT dts.agenda(now(), now())$$, '22023', '"to_at" must be after'), ($$SELECT dts.next_runs('* * *', 'UTC')$$, '22023', '3 fields found'),
     ($$SELECT dts.check_timing(NULL)$$, '22004', '"timing"'), ($$SELECT dts.create_calendar('c', NULL)$$, '22004', '"entries"'), ($$SELECT dts.create_calendar('c', ARRAY['lun'])$$, '22023', 'unknown name "lun"'),
@@ -74,6 +74,7 @@ SELECT is(dts.next_runs('nightly', 2, '2030-01-01 12:00+00'), ARRAY['2030-01-02 
 SELECT is(ARRAY(SELECT dts.next_runs('30 2 * * *', 'Europe/Berlin', 3, '2026-03-27 22:00+00')), ARRAY['2026-03-28 01:30+00', '2026-03-29 01:00+00', '2026-03-30 00:30+00']::timestamptz[], 'by the server''s zones');
 SELECT is(ARRAY(SELECT dts.next_runs('30 * * * *', 'America/New_York', 3, '2026-11-01 05:00+00')), ARRAY['2026-11-01 05:30+00', '2026-11-01 06:30+00', '2026-11-01 07:30+00']::timestamptz[], 'a wildcard hour runs in both');
 SELECT is(dts.agenda('2030-01-01', '2030-01-02 12:00'), E'Tue 2030-01-01\n  03:00 nightly\nWed 2030-01-02\n  03:00 nightly', 'the agenda');
+SELECT ok(dts.explain_schedule('nightly') ~ '^at 03:00 every day, UTC; (due next at .* \(in |fires nothing: )', dts.explain_schedule('nightly'));
 SELECT is((SELECT (valid, error, "position", hint IS NOT NULL) FROM dts.check_timing('0 0 * * MON#9')), (false, '"#" needs a number from 1 to 5'::text, 13, true), 'check_timing points at the character');
 SELECT is((SELECT array_agg(action ORDER BY at) FROM dts.audit WHERE object = 'nightly'), ARRAY['schedule', 'schedule', 'alter_schedule', 'alter_schedule'], 'all of it is in the audit log');
 
