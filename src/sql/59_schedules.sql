@@ -118,6 +118,11 @@ CREATE FUNCTION dts._save_schedule(caller oid, action text, old dts.schedule, ne
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE now timestamptz := dts._schedule_clock_now(); retimed boolean;
 BEGIN
+    -- What runs with a role's rights only its members decide; administrators may do the rest.
+    IF (old.id IS NULL OR old.what IS DISTINCT FROM new.what OR old.owner <> new.owner) AND NOT pg_has_role(caller, new.owner, 'MEMBER') THEN
+        RAISE EXCEPTION 'permission denied to change what schedule "%" runs', new.name USING ERRCODE = 'insufficient_privilege',
+            DETAIL = 'It runs with the rights of a role that you are no member of.', HINT = 'Its timing and policies you may change with dts.alter_schedule.';
+    END IF;
     new := dts._check_schedule(caller, new);
     IF old.id IS NULL THEN
         INSERT INTO dts.schedule (name, owner, timing, zone, what, both_days, only_in, not_in, shift, starts_at, ends_at, max_runs, jitter, missed, missed_max, missed_within,
@@ -223,7 +228,8 @@ BEGIN
     IF s.paused = pause THEN RAISE NOTICE 'schedule "%" is % paused', name, CASE WHEN pause THEN 'already' ELSE 'not' END; RETURN; END IF;
     s.paused := pause;
     UPDATE dts.schedule x SET paused = pause WHERE x.id = s.id;
-    UPDATE dts.schedule_clock c SET next_fire = CASE WHEN s.max_runs <= c.runs AND c.waiting = '{}' THEN NULL ELSE dts._next_fire(s, c.fired_until) END WHERE c.schedule = s.id;
+    UPDATE dts.schedule_clock c SET next_fire = CASE WHEN pause THEN NULL WHEN c.waiting <> '{}' THEN dts._schedule_clock_now() WHEN s.max_runs <= c.runs THEN NULL ELSE dts._next_fire(s, c.fired_until) END
+    WHERE c.schedule = s.id;
     PERFORM dts._audit(caller, CASE WHEN pause THEN 'pause_schedule' ELSE 'resume_schedule' END, name, NULL, NULL), dts._changed('schedule', s.id);
 END $$;
 COMMENT ON FUNCTION dts._set_paused(oid, text, boolean) IS 'Pauses or resumes a schedule.';

@@ -92,6 +92,14 @@ CALL dts.wait(:task, '30 s') \gset
 SELECT is(dts.result(:task), '[{"current_user": "sched_a"}]', 'run now, by an administrator: as its owner');
 SELECT is((SELECT (decision, reason, task) FROM dts.fires WHERE schedule = 'a''s'), ('fired'::text, 'by hand'::text, :task::bigint), 'on record');
 
+CREATE ROLE sched_admin LOGIN;
+SELECT dts.grant_admin('sched_admin');
+SET ROLE sched_admin;
+SELECT is((refusal(c)).state, wants, c) FROM (VALUES ($$SELECT dts.alter_schedule('nightly', sql => 'SELECT 3')$$, '42501'), ($$SELECT dts.schedule('nightly', '@daily', 'SELECT 3')$$, '42501'),
+    ($$SELECT dts.alter_schedule('nightly', task => '{"priority": 9}')$$, '42501'), ($$SELECT dts.alter_schedule('a''s', owner => 'postgres')$$, '42501'),
+    ($$SELECT dts.alter_schedule('nightly', late => '3 hours')$$, '00000'), ($$SELECT dts.pause_schedule('nightly'), dts.resume_schedule('nightly')$$, '00000')) v(c, wants);
+RESET ROLE;
+
 -- Backfill.
 CREATE TABLE filled (due timestamptz);
 GRANT ALL ON filled TO PUBLIC;
