@@ -2,7 +2,9 @@
 
 #include "pg/as_owner.hpp"
 #include "pg/guard.hpp"
+#include "clock_watch.hpp"
 #include "pg/point.hpp"
+#include "schedules.hpp"
 #include "settings.hpp"
 #include "store/agenda.hpp"
 
@@ -97,6 +99,8 @@ void start_up() {
   if (list_lanes() != 0) pg_atomic_fetch_or_u32(&database->events, store::kUnlisted);
   store::agenda_everything(MyDatabaseId);
   tidy_dependencies();
+  schedules_changed(true);
+  pg_atomic_fetch_or_u32(&database->events, store::kSchedules);
   const bool was_open = database->gate;
   database->fence[0] = '\0';
   database->gate = true;
@@ -112,6 +116,7 @@ struct Timers {
   TimestampTz keys = 0;
   TimestampTz lanes = 0;
   TimestampTz agenda = 0;
+  TimestampTz schedules = core::kNever;
   TimestampTz lanes_rest = 0;  // not before, whatever we are told
   long request_wait = 1;
 };
@@ -123,6 +128,12 @@ void handle_events(Timers& timers, TimestampTz now) {
   const uint32 events = pg_atomic_exchange_u32(&database->events, 0);
   if ((events & store::kDefinitions) != 0) start_up();
   if (!database->gate) return;
+  if ((events & store::kSchedules) != 0) schedules_changed(false);
+  if ((events & store::kScheduleRun) != 0) schedule_runs_ended();
+  if ((events & (store::kSchedules | store::kScheduleRun)) != 0) {
+    fire_backfills();
+    timers.schedules = now;
+  }
   if ((events & store::kPartition) != 0) timers.history = now;
   if ((events & store::kRescan) != 0) {
     list_lanes();
@@ -143,6 +154,7 @@ void handle_events(Timers& timers, TimestampTz now) {
 
 void handle_timers(Timers& timers, TimestampTz now) {
   if (!database->gate) return;
+  if (timers.schedules <= now) timers.schedules = fire_schedules();
   timers.agenda = resolve_agenda();
   if (timers.history <= now) {
     maintain_history();
@@ -225,11 +237,12 @@ void main_loop(MemoryContext memory) {
     wait = sooner(wait, until(due, then));
     if (database->gate)
       for (const TimestampTz t :
-           {timers.history, timers.sweep, timers.second_look, timers.requests, timers.lanes, timers.agenda, timers.keys})
+           {timers.history, timers.sweep, timers.second_look, timers.requests, timers.lanes, timers.agenda, timers.keys, timers.schedules})
         wait = sooner(wait, until(t, then));
     pgstat_report_stat(true);
     if (pg_atomic_read_u32(&database->events) != 0) continue;
-    (void)WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | (wait >= 0 ? WL_TIMEOUT : 0), wait, PG_WAIT_EXTENSION);
+    // A clock that is set makes every timer wrong.
+    if (wait_watching_clock(wait)) timers.schedules = GetCurrentTimestamp();
   }
 }
 

@@ -22,6 +22,7 @@ int priority_ageing_s = 600;
 int sweep_interval_s = 60;
 bool allow_superuser_tasks = true;
 char* site = nullptr;
+int schedule_clock_offset_s = 0;
 
 namespace {
 
@@ -51,6 +52,8 @@ constexpr IntSetting kInts[] = {
      GUC_UNIT_MS},
     {"dts.sweep_interval", "Shortest time between two looks for tasks that were written behind dts's functions.", &sweep_interval_s, 1,
      86400, PGC_SIGHUP, GUC_UNIT_S},
+    {"dts.debug_schedule_clock", "Seconds by which the clock of schedules is ahead of the server's, for tests.", &schedule_clock_offset_s,
+     -2000000000, 2000000000, PGC_SIGHUP, GUC_UNIT_S | GUC_NOT_IN_SAMPLE},
 };
 
 constexpr IntSetting kSizes[] = {

@@ -21,6 +21,7 @@ extern int priority_ageing_s;
 extern int sweep_interval_s;
 extern bool allow_superuser_tasks;
 extern char* site;
+extern int schedule_clock_offset_s;
 
 /// Defines all settings. `preloaded`: whether those that size shared memory can be set.
 void define(bool preloaded);

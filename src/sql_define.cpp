@@ -97,6 +97,8 @@ DTS_FUNCTION(dts_definition_changed) {
     store::touch_definitions();
   } else if (strcmp(kind, "install") == 0) {
     store::touch_events(store::kDefinitions, true);
+  } else if (strcmp(kind, "schedule") == 0) {
+    store::touch_events(store::kSchedules);
   } else if (strcmp(kind, "rescan") == 0) {
     store::touch_events(store::kRescan);
   } else {

@@ -53,7 +53,8 @@ Prepared prepare_sql(const char* sql, const Options& options);
 Prepared prepare_handler(const char* handler, const Options& options);
 /// From a JSON object: options by name, sql with args or handler with payload. `place` names it in messages: 'element 3 of argument
 /// "tasks"'.
-Prepared prepare_json(const JsonbValue& object, const char* place, Options* options);
+/// `analyse`: arguments are tried against the SQL, which may run code of the owner's types.
+Prepared prepare_json(const JsonbValue& object, const char* place, Options* options, bool analyse = true);
 
 /// Whether an object names a workflow instead of a task; its run is started, and the task that ends it is given (submit_workflow.cpp).
 bool names_workflow(const JsonbValue& object);

@@ -3,7 +3,7 @@
 
 namespace dts {
 
-Prepared prepare_json(const JsonbValue& object, const char* place, Options* o) {
+Prepared prepare_json(const JsonbValue& object, const char* place, Options* o, bool analyse) {
   if (object.type != jbvBinary || !JsonContainerIsObject(object.val.binary.data))
     ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s must be a JSON object", place),
                     errhint("Example: {\"sql\": \"SELECT 1\"} or {\"handler\": \"name\", \"payload\": {}}.")));
@@ -45,7 +45,7 @@ Prepared prepare_json(const JsonbValue& object, const char* place, Options* o) {
              errhint("args go with sql, payload goes with a handler.")));
   Prepared p = sql != nullptr ? prepare_sql(sql, *o) : prepare_handler(handler, *o);
   if (node) p.task.flags |= core::kNode;  // its arguments come when it is its turn
-  if (sql != nullptr && !node) check_args(p, args);
+  if (sql != nullptr && !node) check_args(p, args, analyse);
   p.task.args = sql != nullptr ? args : payload;
   check_payload_size(p.task.args, "tasks");
   return p;

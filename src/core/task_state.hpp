@@ -61,12 +61,13 @@ constexpr bool may_move(State from, State to) {
 
 /// Bits of dts.task.flags.
 enum Flag : int32_t {
-  kTransactional = 1,  // effect and completion are one commit
-  kCapture = 2,        // keep the result of the last statement
-  kHasKey = 4,         // has a row in dts.key
-  kSuspect = 8,        // crashed the server once: never shares a transaction
-  kHasExtra = 16,      // retry policy, labels in dts.task.extra
-  kRedriven = 32,      // had ended as a dead letter before
+  kTransactional = 1,    // effect and completion are one commit
+  kCapture = 2,          // keep the result of the last statement
+  kHasKey = 4,           // has a row in dts.key
+  kSuspect = 8,          // crashed the server once: never shares a transaction
+  kHasExtra = 16,        // retry policy, labels in dts.task.extra
+  kRedriven = 32,        // had ended as a dead letter before
+  kScheduled = 1 << 28,  // a schedule fired it: has a row in dts.schedule_run, and its due time in dts.task.extra
   // What becomes of it when its dependencies can no longer be satisfied; neither: it is skipped.
   kUnmetFails = 1 << 20,
   kUnmetCancels = 1 << 21,

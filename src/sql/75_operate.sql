@@ -56,6 +56,8 @@ BEGIN
          n AS (DELETE FROM dts.workflow_node x USING old WHERE x.run = old.id), s AS (DELETE FROM dts.signal x USING old WHERE x.run = old.id)
     DELETE FROM dts.workflow_run x USING old WHERE x.id = old.id;
     GET DIAGNOSTICS n = ROW_COUNT; total := total + n;
+    DELETE FROM dts.fire f WHERE f.ctid = ANY (ARRAY(SELECT x.ctid FROM dts.fire x WHERE x.decided_at < now - longest LIMIT max_rows));
+    GET DIAGNOSTICS n = ROW_COUNT; total := total + n;
     DELETE FROM dts.audit_entry a WHERE a.ctid = ANY (ARRAY(SELECT x.ctid FROM dts.audit_entry x WHERE x.at < now - longest LIMIT max_rows));
     GET DIAGNOSTICS n = ROW_COUNT; total := total + n;
     RETURN total;

@@ -202,6 +202,19 @@ void release_key(const Task& t) {
   as.end();
 }
 
+/// The scheduler counts it; it is woken if the schedule waits for this end.
+void note_scheduled_end(const Task& t, const Outcome& o) {
+  static pg::Statement note{
+      "UPDATE dts.schedule_run SET ended_at = $2, outcome = $3 WHERE task = $1 RETURNING wakes", 3, {INT8OID, TIMESTAMPTZOID, INT2OID}};
+  const Datum values[] = {Int64GetDatum(t.id), TimestampTzGetDatum(o.ended_at), Int16GetDatum(static_cast<int16>(o.state))};
+  const pg::AsOwner as(catalog().owner);
+  SPI_connect();
+  bool null = false;
+  if (note.run(values, nullptr, true) > 0 && DatumGetBool(pg::column(0, 1, &null))) touch_events(kScheduleRun);
+  SPI_finish();
+  as.end();
+}
+
 void push_pair(JsonbParseState** state, const char* key, const char* value) {
   if (value == nullptr) return;
   JsonbValue k, v;
@@ -315,6 +328,7 @@ void end_task(TaskTable& tasks, const Task& t, const LaneInfo& lane, const Outco
   }
   if ((t.flags & core::kHasKey) != 0) release_key(t);
   if (t.ckey != 0) key_left(tasks, t, lane, false);
+  if ((t.flags & core::kScheduled) != 0) note_scheduled_end(t, o);
   tell_end(t, slot, o);
 }
 

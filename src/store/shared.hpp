@@ -174,6 +174,8 @@ enum Event : uint32 {
   kKeys = 256,         // parked tasks whose key may be free
   kSignals = 1 << 17,  // waiting tasks may have got what they wait for
   kAgenda = 1 << 16,   // blocked tasks to look at
+  kSchedules = 1 << 20,    // schedules changed
+  kScheduleRun = 1 << 21,  // a run ended for whose end its schedule waits
 };
 
 /// One database. The scheduler owns it; events and clock are atomic.

@@ -1,0 +1,9 @@
+// Waiting that ends when somebody sets the clock: sleeps are measured by a clock that does not notice.
+#pragma once
+
+namespace dts {
+
+/// Sleeps on the latch, at most `wait` ms (-1: without end). True if the system's clock was set meanwhile, or the machine slept.
+bool wait_watching_clock(long wait);
+
+}  // namespace dts

@@ -1,0 +1,316 @@
+// A timing in plain English: "at 02:30 on the last weekday of each month".
+#pragma once
+
+#include "core/timing_parse.hpp"
+
+namespace dts::core {
+
+/// Text of bounded length; what does not fit is cut.
+class Words {
+ public:
+  __attribute__((format(printf, 2, 3))) void add(const char* format, ...) {
+    va_list args;
+    va_start(args, format);
+    const int n = vsnprintf(text_ + used_, sizeof(text_) - used_, format, args);
+    va_end(args);
+    if (n > 0) used_ += static_cast<size_t>(n) < sizeof(text_) - used_ ? static_cast<size_t>(n) : sizeof(text_) - used_ - 1;
+  }
+  [[nodiscard]] const char* text() const { return text_; }
+  /// ", " or " and " before item i of n.
+  void between(int i, int n) {
+    if (i > 0) add(i == n - 1 ? " and " : ", ");
+  }
+
+ private:
+  char text_[1024] = "";
+  size_t used_ = 0;
+};
+
+inline constexpr const char* kMonthNames[] = {"January", "February", "March",     "April",   "May",      "June",
+                                              "July",    "August",   "September", "October", "November", "December"};
+inline constexpr const char* kDayNames[] = {"Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"};
+inline constexpr const char* kOrdinals[] = {"", "first", "second", "third", "fourth", "fifth"};
+
+namespace words {
+
+constexpr int count(uint64_t set) { return __builtin_popcountll(set); }
+constexpr uint64_t all_up_to(int highest) { return (uint64_t{2} << highest) - 1; }
+
+/// The step of a set that begins at `lowest` and goes on evenly to the end; 0 if it does not.
+inline int step_of(uint64_t set, int lowest, int highest) {
+  if (count(set) < 3 || (set >> lowest & 1U) == 0) return 0;
+  const int by = next_bit(set, lowest + 1) - lowest;
+  for (int i = lowest; i <= highest; i++)
+    if (((set >> i & 1U) != 0) != ((i - lowest) % by == 0)) return 0;
+  return by;
+}
+
+inline const char* suffix(int n) { return n / 10 == 1 ? "th" : n % 10 == 1 ? "st" : n % 10 == 2 ? "nd" : n % 10 == 3 ? "rd" : "th"; }
+
+/// Calls one(i) for single values and range(a, b) for three and more in a row.
+template <class One, class Range>
+void ranges(Words& out, uint64_t set, One one, Range range) {
+  int parts = 0;
+  for (int pass = 0; pass < 2; pass++) {
+    const int n = parts;
+    int i = 0;
+    for (int a = next_bit(set, 0); a >= 0;) {
+      int b = a;
+      while (b < 63 && (set >> (b + 1) & 1U) != 0) b++;
+      if (b - a < 2) b = a;
+      if (pass == 1) {
+        out.between(i, n);
+        a == b ? one(a) : range(a, b);
+      } else {
+        parts++;
+      }
+      i++;
+      a = next_bit(set, b + 1);
+    }
+  }
+}
+
+inline void numbers(Words& out, uint64_t set) {
+  ranges(
+      out, set, [&](int a) { out.add("%d", a); }, [&](int a, int b) { out.add("%d to %d", a, b); });
+}
+
+inline void times(Words& out, const Cron& c) {
+  const int per_day = count(c.hours) * count(c.minutes) * count(c.seconds);
+  if (per_day <= 6) {
+    int i = 0;
+    out.add("at ");
+    for (int t = next_time(c, 0); t >= 0; t = t + 1 < kSecondsPerDay ? next_time(c, t + 1) : -1) {
+      out.between(i++, per_day);
+      out.add("%02d:%02d", t / 3600, t / 60 % 60);
+      if (t % 60 != 0) out.add(":%02d", t % 60);
+    }
+    return;
+  }
+  const bool all_hours = c.hours == all_up_to(23);
+  const bool all_minutes = c.minutes == all_up_to(59);
+  if (c.has_seconds && c.seconds != 1) {
+    const int by = step_of(c.seconds, 0, 59);
+    if (by == 1)
+      out.add("every second");
+    else if (by > 1)
+      out.add("every %d seconds", by);
+    else {
+      out.add("at second ");
+      numbers(out, c.seconds);
+    }
+    if (all_minutes && all_hours) {
+      if (by == 0) out.add(" of every minute");
+      return;
+    }
+    out.add(all_minutes ? "" : by == 0 ? " of " : " in ");
+  }
+  const int minutes_by = step_of(c.minutes, 0, 59);
+  const int hours_by = step_of(c.hours, 0, 23);
+  if (all_minutes) {
+    if (c.seconds == 1) out.add("every minute");
+  } else if (minutes_by > 1) {
+    out.add("every %d minutes", minutes_by);
+  } else if (c.minutes == 1 && c.seconds == 1) {
+    out.add(hours_by > 1 ? "every %d hours" : "every hour", hours_by);
+    if (hours_by > 1 || all_hours) return;
+  } else {
+    out.add(c.seconds == 1 ? "at minute " : "minute ");
+    numbers(out, c.minutes);
+    if (all_hours) out.add(" of every hour");
+  }
+  if (all_hours) return;
+  if (hours_by > 1) {
+    out.add(" of every %s hour, from 00:00 on", hours_by == 2   ? "second"
+                                                : hours_by == 3 ? "third"
+                                                : hours_by == 4 ? "fourth"
+                                                : hours_by == 6 ? "sixth"
+                                                                : "n-th");
+    return;
+  }
+  out.add(" of hour%s ", count(c.hours) > 1 ? "s" : "");
+  numbers(out, c.hours);
+}
+
+inline void month_days(Words& out, const Cron& c) {
+  const bool each = c.months == all_up_to(12) - 1;
+  uint64_t days = c.days;
+  const int n = (days != 0 ? 1 : 0) + count(c.last_days) + count(c.near_days) + (c.last_weekday ? 1 : 0);
+  int i = 0;
+  const int by = step_of(days, 1, 31);
+  if (by > 1) {
+    out.add("every %d days from the 1st", by);
+    i++;
+  } else if (days != 0) {
+    out.add("the ");
+    ranges(
+        out, days, [&](int a) { out.add("%d%s", a, suffix(a)); },
+        [&](int a, int b) { out.add("%d%s to %d%s", a, suffix(a), b, suffix(b)); });
+    i++;
+  }
+  for (int d = 1; d <= 31; d++)
+    if ((c.near_days >> d & 1U) != 0) {
+      out.between(i++, n);
+      out.add("the weekday nearest to the %d%s", d, suffix(d));
+    }
+  for (int k = 30; k >= 0; k--)
+    if ((c.last_days >> k & 1U) != 0) {
+      out.between(i++, n);
+      if (k == 0)
+        out.add("the last day");
+      else
+        out.add("%d day%s before the last day", k, k == 1 ? "" : "s");
+    }
+  if (c.last_weekday) {
+    out.between(i++, n);
+    out.add("the last weekday");
+  }
+  if (each) out.add(" of each month");
+}
+
+inline void weekdays(Words& out, const Cron& c, bool after_days) {
+  int n = c.weekdays != 0 ? 1 : 0, i = 0;
+  for (int w = 0; w < 7; w++) {
+    n += c.last_of >> w & 1;
+    for (int k = 1; k <= 5; k++) n += c.nth_of[k] >> w & 1;
+  }
+  if (c.weekdays == 0x3e) {
+    out.add(after_days ? "a weekday" : "weekdays");
+    i++;
+  } else if (c.weekdays != 0) {
+    if (!after_days) out.add("%s", "");
+    ranges(
+        out, c.weekdays, [&](int a) { out.add("%s%s", after_days ? "a " : "", kDayNames[a]); },
+        [&](int a, int b) { out.add("%s to %s", kDayNames[a], kDayNames[b]); });
+    i++;
+  }
+  for (int w = 0; w < 7; w++) {
+    for (int k = 1; k <= 5; k++)
+      if ((c.nth_of[k] >> w & 1) != 0) {
+        out.between(i++, n);
+        out.add("the %s %s", kOrdinals[k], kDayNames[w]);
+      }
+    if ((c.last_of >> w & 1) != 0) {
+      out.between(i++, n);
+      out.add("the last %s", kDayNames[w]);
+    }
+  }
+  if (n > (c.weekdays != 0 ? 1 : 0) && c.months == all_up_to(12) - 1) out.add(" of each month");
+}
+
+inline void cron(Words& out, const Cron& c) {
+  times(out, c);
+  const bool days = c.days != all_up_to(31) - 1 || c.near_days != 0;
+  const bool week = c.weekdays != 0x7f;
+  const bool months = c.months != all_up_to(12) - 1;
+  if (days) {
+    out.add(step_of(c.days, 1, 31) > 1 ? " " : " on ");
+    month_days(out, c);
+  }
+  if (week) {
+    out.add(days ? (c.both || c.any_day || c.any_weekday ? " if it is " : " or on ") : " on ");
+    weekdays(out, c, days);
+  }
+  if (months) {
+    out.add(days || week ? (days ? " of " : " in ") : " every day in ");
+    ranges(
+        out, c.months, [&](int a) { out.add("%s", kMonthNames[a - 1]); },
+        [&](int a, int b) { out.add("%s to %s", kMonthNames[a - 1], kMonthNames[b - 1]); });
+  }
+  const int per_day = count(c.hours) * count(c.minutes) * count(c.seconds);
+  if (!days && !week && !months && per_day <= 6) out.add(" every day");
+}
+
+inline void span(Words& out, const Span& s) {
+  struct Part {
+    int64_t n;
+    const char* name;
+  };
+  const int64_t seconds = s.us / kUsPerSecond;
+  const Part parts[] = {{s.months / 12, "year"},
+                        {s.months % 12, "month"},
+                        {s.days % 7 == 0 ? s.days / 7 : 0, "week"},
+                        {s.days % 7 == 0 ? 0 : s.days, "day"},
+                        {seconds / 3600, "hour"},
+                        {seconds / 60 % 60, "minute"},
+                        {seconds % 60, "second"}};
+  int n = 0, i = 0;
+  for (const Part& p : parts) n += p.n != 0 ? 1 : 0;
+  for (const Part& p : parts) {
+    if (p.n == 0) continue;
+    out.between(i++, n);
+    if (n == 1 && p.n == 1)
+      out.add("%s", p.name);
+    else
+      out.add("%lld %s%s", static_cast<long long>(p.n), p.name, p.n == 1 ? "" : "s");
+  }
+}
+
+inline void point(Words& out, const Point& p) {
+  const int64_t second = floor_div(p.us, kUsPerSecond);
+  const int64_t day = floor_div(second, kSecondsPerDay);
+  const Civil d = civil_of(day);
+  const auto time = static_cast<int>(second - day * kSecondsPerDay);
+  out.add("%04d-%02d-%02d %02d:%02d", d.year, d.month, d.day, time / 3600, time / 60 % 60);
+  if (time % 60 != 0) out.add(":%02d", time % 60);
+  if (!p.wall) out.add(" UTC");
+}
+
+}  // namespace words
+
+/// Writes the reading of a timing; `zone` (nullptr: leave it out) is named where it matters.
+inline void describe(const Timing& t, const char* zone, Words& out) {
+  bool local = true;
+  switch (t.kind) {
+    case TimingKind::Cron: words::cron(out, t.cron); break;
+    case TimingKind::Every:
+      out.add("every ");
+      words::span(out, t.span);
+      if (t.anchored) {
+        out.add(" from ");
+        words::point(out, t.points[0]);
+      }
+      local = t.span.months != 0 || t.span.days != 0 || (t.anchored && t.points[0].wall);
+      break;
+    case TimingKind::AfterEnd: {
+      Words s;
+      words::span(s, t.span);
+      const bool bare = s.text()[0] < '0' || s.text()[0] > '9';
+      out.add("%s%s after the end of the last run", bare ? "1 " : "", s.text());
+      local = false;
+      break;
+    }
+    case TimingKind::At:
+      out.add("once at ");
+      if (t.n_points > 1) {
+        out = Words{};
+        out.add("at each of %d instants: ", t.n_points);
+      }
+      local = false;
+      for (int i = 0; i < t.n_points; i++) {
+        if (i == 5 && t.n_points > 6) {
+          out.add(", ...");
+          break;
+        }
+        if (i > 0) out.add(", ");
+        words::point(out, t.points[i]);
+        local |= t.points[i].wall;
+      }
+      break;
+    case TimingKind::After: {
+      Words s;
+      words::span(s, t.span);
+      const bool bare = s.text()[0] < '0' || s.text()[0] > '9';
+      out.add("once, %s%s after it was scheduled", bare ? "1 " : "", s.text());
+      local = false;
+      break;
+    }
+    case TimingKind::Reboot:
+      out.add("at each start of the server");
+      local = false;
+      break;
+  }
+  if (local && zone != nullptr) out.add(", %s", zone);
+}
+
+}  // namespace dts::core

@@ -1,0 +1,130 @@
+#include "schedules.hpp"
+
+#include "pg/as_owner.hpp"
+#include "settings.hpp"
+
+extern "C" {
+#include "common/hashfn.h"
+}
+
+namespace dts {
+
+TimestampTz schedule_now() { return GetCurrentTimestamp() + settings::schedule_clock_offset_s * USECS_PER_SEC; }
+
+bool waits_for_ends(const Schedule& s) {
+  return s.policy.overlap == core::Overlap::QueueOne || s.policy.overlap == core::Overlap::QueueAll ||
+         s.policy.overlap == core::Overlap::Replace;
+}
+
+namespace {
+
+void push_text(JsonbParseState** state, const char* key, const char* value) {
+  JsonbValue k, v;
+  k.type = jbvString;
+  k.val.string.val = const_cast<char*>(key);
+  k.val.string.len = static_cast<int>(strlen(key));
+  pushJsonbValue(state, WJB_KEY, &k);
+  v.type = value == nullptr ? jbvNull : jbvString;
+  if (value != nullptr) {
+    v.val.string.val = const_cast<char*>(value);
+    v.val.string.len = static_cast<int>(strlen(value));
+  }
+  pushJsonbValue(state, WJB_VALUE, &v);
+}
+
+/// Independent of the session's settings: read back by dts._scheduled.
+char* iso(TimestampTz t) {
+  pg_tm tm{};
+  fsec_t fraction = 0;
+  char text[MAXDATELEN + 1];
+  int zone = 0;
+  if (timestamp2tm(t, nullptr, &tm, &fraction, nullptr, nullptr) != 0) elog(ERROR, "timestamp out of range");
+  EncodeDateTime(&tm, fraction, true, zone, "UTC", USE_ISO_DATES, text);
+  return pstrdup(text);
+}
+
+/// What the task knows of its schedule, beside what else it carries.
+Jsonb* with_tag(Jsonb* extra, const Schedule& s, TimestampTz due) {
+  JsonbParseState* state = nullptr;
+  JsonbValue key;
+  key.type = jbvString;
+  key.val.string.val = const_cast<char*>("schedule");
+  key.val.string.len = 8;
+  pushJsonbValue(&state, WJB_BEGIN_OBJECT, nullptr);
+  pushJsonbValue(&state, WJB_KEY, &key);
+  pushJsonbValue(&state, WJB_BEGIN_OBJECT, nullptr);
+  push_text(&state, "name", s.name);
+  push_text(&state, "due", iso(due));
+  push_text(&state, "previous", s.has_last_due ? iso(s.last_due) : nullptr);
+  push_text(&state, "success", s.has_success ? iso(s.last_success) : nullptr);
+  pushJsonbValue(&state, WJB_END_OBJECT, nullptr);
+  Jsonb* const tag = JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, nullptr));
+  return extra == nullptr ? tag : DatumGetJsonbP(DirectFunctionCall2(jsonb_concat, JsonbPGetDatum(extra), JsonbPGetDatum(tag)));
+}
+
+}  // namespace
+
+int64 submit_due(const Schedule& s, TimestampTz due, TimestampTz run_at) {
+  if (!s.may_submit)
+    ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("the owner of schedule \"%s\" may not submit tasks", s.name),
+                    errhint("Grant it with dts.grant_usage.")));
+  Oid user = InvalidOid;
+  int context = 0;
+  GetUserIdAndSecContext(&user, &context);
+  SetUserIdAndSecContext(s.owner, context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+  JsonbValue object;
+  object.type = jbvBinary;
+  object.val.binary.data = &s.what->root;
+  object.val.binary.len = static_cast<int>(VARSIZE(s.what)) - VARHDRSZ;
+  Options o;
+  // A jitter that is stable for each run: whoever fires it again gets the same.
+  const int64 spread = s.jitter_us <= 0
+                           ? 0
+                           : static_cast<int64>(hash_bytes_extended(reinterpret_cast<const unsigned char*>(&due), sizeof(due), s.id) %
+                                                static_cast<uint64>(s.jitter_us));
+  o.run_at = {true, run_at + spread};
+  Prepared p = prepare_json(object, "the schedule's task", &o, false);
+  p.task.extra = with_tag(p.task.extra, s, due);
+  p.task.flags |= core::kHasExtra | core::kScheduled;
+  store::TaskTable table = store::TaskTable::open();
+  p.task.id = store::next_task_id();
+  table.insert(p.task, p.lane);
+  table.close();
+  SetUserIdAndSecContext(user, context);
+  return p.task.id;
+}
+
+void note_decision(int32 schedule, TimestampTz due, TimestampTz due_to, int64 count, const char* decision, const char* reason, int64 task,
+                   const char* detail) {
+  static pg::Statement insert{
+      "INSERT INTO dts.fire (schedule, due_at, due_to, count, decision, reason, task, detail) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+      8,
+      {INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, TEXTOID, TEXTOID, INT8OID, TEXTOID}};
+  const Datum values[] = {Int32GetDatum(schedule),       TimestampTzGetDatum(due),
+                          TimestampTzGetDatum(due_to),   Int64GetDatum(count),
+                          CStringGetTextDatum(decision), CStringGetTextDatum(reason),
+                          Int64GetDatum(task),           detail == nullptr ? Datum{0} : CStringGetTextDatum(detail)};
+  const char nulls[] = {' ', ' ', ' ', ' ', ' ', ' ', task == 0 ? 'n' : ' ', detail == nullptr ? 'n' : ' ', '\0'};
+  const pg::AsOwner as(store::catalog().owner);
+  SPI_connect();
+  insert.run(values, nulls);
+  SPI_finish();
+  as.end();
+}
+
+void note_fired(const Schedule& s, TimestampTz due, int64 task, const char* reason, int32 backfill, bool wakes) {
+  static pg::Statement insert{
+      "WITH r AS (INSERT INTO dts.schedule_run (task, schedule, due_at, backfill, wakes) VALUES ($1, $2, $3, NULLIF($5, 0), $6)) "
+      "INSERT INTO dts.fire (schedule, due_at, due_to, count, decision, reason, task) VALUES ($2, $3, $3, 1, 'fired', $4, $1)",
+      6,
+      {INT8OID, INT4OID, TIMESTAMPTZOID, TEXTOID, INT4OID, BOOLOID}};
+  const Datum values[] = {Int64GetDatum(task),         Int32GetDatum(s.id),     TimestampTzGetDatum(due),
+                          CStringGetTextDatum(reason), Int32GetDatum(backfill), BoolGetDatum(wakes)};
+  const pg::AsOwner as(store::catalog().owner);
+  SPI_connect();
+  insert.run(values);
+  SPI_finish();
+  as.end();
+}
+
+}  // namespace dts

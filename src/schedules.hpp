@@ -1,0 +1,56 @@
+// Firing of schedules, shared by the scheduler and by the calls that fire by hand.
+#pragma once
+
+#include "schedule_rule.hpp"
+#include "submit.hpp"
+
+namespace dts {
+
+/// The clock of schedules: the server's, unless a test moves it (dts.debug_schedule_clock).
+TimestampTz schedule_now();
+
+/// A schedule as the scheduler reads it.
+struct Schedule {
+  int32 id = 0;
+  Oid owner = InvalidOid;
+  char* name = nullptr;
+  Jsonb* what = nullptr;
+  bool may_submit = false;
+  RuleText rule;
+  core::Policy policy;
+  int64 jitter_us = 0;
+  // where it stands
+  TimestampTz fired_until = 0;
+  int64 runs = 0, max_runs = 0;  // 0: no bound
+  int running = 0;
+  ArrayType* waiting = nullptr;
+  bool has_last_due = false, has_success = false, has_end = false;
+  TimestampTz last_due = 0, last_success = 0, last_end = 0;
+};
+
+/// Submits the schedule's task for a due time, as the owner, with the rights he has now; raises what dts.submit would.
+int64 submit_due(const Schedule& s, TimestampTz due, TimestampTz run_at);
+
+/// Notes the run and the decision, in the same transaction. `backfill`: 0 if it belongs to none.
+void note_fired(const Schedule& s, TimestampTz due, int64 task, const char* reason, int32 backfill, bool wakes);
+void note_decision(int32 schedule, TimestampTz due, TimestampTz due_to, int64 count, const char* decision, const char* reason, int64 task,
+                   const char* detail);
+
+/// Whether the schedule has to look again when one of its runs ends.
+bool waits_for_ends(const Schedule& s);
+
+// ---- scheduler_schedules.cpp
+
+/// Fires what is due, counts what ended. Returns when to look again; core::kNever: when told.
+TimestampTz fire_schedules();
+/// Schedules changed, or the scheduler starts: whatever is known of the next due time is forgotten. `start`: also fires @reboot.
+void schedules_changed(bool start);
+/// A run ended for whose end its schedule waits.
+void schedule_runs_ended();
+
+// ---- scheduler_backfills.cpp
+
+/// Submits the next runs of all backfills, as many as may run at once.
+void fire_backfills();
+
+}  // namespace dts
