@@ -166,14 +166,14 @@ enum Event : uint32 {
   kRequests = 2,  // rows in dts.request
   kGrow = 4,      // a pool wants an executor
   kRescan = 8,
-  kDefinitions = 16,   // queues or handlers changed; site adopted
-  kPartition = 32,     // no partition for history
-  kLease = 64,         // an executor died holding a leased task
-  kExited = 128,       // an executor left
-  kWaiting = 512,      // a cap on unfinished tasks may be new
-  kKeys = 256,         // parked tasks whose key may be free
-  kSignals = 1 << 17,  // waiting tasks may have got what they wait for
-  kAgenda = 1 << 16,   // blocked tasks to look at
+  kDefinitions = 16,       // queues or handlers changed; site adopted
+  kPartition = 32,         // no partition for history
+  kLease = 64,             // an executor died holding a leased task
+  kExited = 128,           // an executor left
+  kWaiting = 512,          // a cap on unfinished tasks may be new
+  kKeys = 256,             // parked tasks whose key may be free
+  kSignals = 1 << 17,      // waiting tasks may have got what they wait for
+  kAgenda = 1 << 16,       // blocked tasks to look at
   kSchedules = 1 << 20,    // schedules changed
   kScheduleRun = 1 << 21,  // a run ended for whose end its schedule waits
 };
