@@ -159,6 +159,9 @@ SELECT dts.submit('SELECT 1', queue => 'held', run_at => '2026-01-01') AS a, dts
 ALTER SYSTEM SET dts.max_workers = 0;
 SELECT pg_reload_conf();
 :settle :settle :settle :settle :settle :settle :settle :settle :settle :settle
+-- Executors that are there leave when the scheduler has taken the setting, which is after this session took it.
+\set gone 'SELECT pg_sleep(0.2) WHERE EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = ''dts executor'');'
+:gone :gone :gone :gone :gone :gone :gone :gone :gone :gone :gone :gone :gone :gone :gone :gone :gone :gone :gone :gone
 SELECT dts.resume('held');
 SELECT matches(dts.explain(:b), 'no executor: dts.max_workers = 0', 'no executor');
 ALTER SYSTEM RESET dts.max_workers;
