@@ -1,5 +1,7 @@
 #include "depends.hpp"
 
+#include "steer.hpp"
+
 namespace dts {
 
 namespace {
@@ -221,6 +223,8 @@ store::Edge look_at(store::TaskTable& tasks, const ParentRef& p) {
   if (!s.found) {
     Oid owner = InvalidOid;
     const int how = store::ended_outcome(p.id, &owner);
+    RunEnd run;  // a run of a workflow: its end stands for it
+    if (how == core::kUnknownOutcome && find_run(p.id, &run) && run.task != p.id) return look_at(tasks, {run.task, nullptr, p.accept});
     if (how == core::kUnknownOutcome || !OidIsValid(owner) || !store::role_may(GetUserId(), owner)) no_parent(p.id);
     e.outcome = how;
     return e;
@@ -270,6 +274,7 @@ void Links::look(store::TaskTable& tasks, const Depends& depends, store::Task* t
   for (int i = 0; i < n; i++) {
     store::Edge e = look_at(tasks, depends.parents[i]);
     e.counted = counted;
+    depends.parents[i].id = e.parent;
     if (e.outcome == store::kOpen) {
       open++;
     } else if (e.accepted()) {

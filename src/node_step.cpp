@@ -15,7 +15,7 @@ using core::State;
 pg::Statement step_of{"SELECT s.action, s.args, s.result::text, s.message, s.tasks, s.at FROM dts._step($1) s", 1, {INT8OID}};
 
 Step::Action action_of(const char* name) {
-  constexpr const char* kNames[] = {"run", "skip", "fail", "done", "block", "wait", "later"};
+  constexpr const char* kNames[] = {"run", "skip", "fail", "done", "block", "wait", "later", "end failed", "end cancelled"};
   for (size_t i = 0; i < lengthof(kNames); i++)
     if (strcmp(name, kNames[i]) == 0) return static_cast<Step::Action>(i);
   elog(ERROR, "unknown step \"%s\"", name);
@@ -85,6 +85,12 @@ State record_step(store::TaskTable& tasks, const store::Task& t, const store::La
       o.state = State::Failed;
       o.error = store::error_json(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, step.message, nullptr);
       break;
+    case Step::Action::EndFailed:
+    case Step::Action::EndCancelled:
+      o.state = step.action == Step::Action::EndFailed ? State::Failed : State::Cancelled;
+      o.error = store::error_json(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, step.message, nullptr);
+      o.dead_letter = false;
+      break;
     case Step::Action::Block:
       now.state = State::Blocked;
       now.need = core::kNeedAll;
@@ -99,7 +105,7 @@ State record_step(store::TaskTable& tasks, const store::Task& t, const store::La
       break;
     case Step::Action::Later: now.run_at = step.at; break;
   }
-  if (step.action >= Step::Action::Block) {
+  if (step.action >= Step::Action::Block && step.action <= Step::Action::Later) {
     if (step.action == Step::Action::Block && step.n == 0) now.state = State::Ready;
     tasks.update(t, now, lane, lane);
     return now.state;

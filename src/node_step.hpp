@@ -15,6 +15,9 @@ struct Step {
     Block,  // until the tasks that it has just submitted have ended
     Wait,   // until somebody wakes it: a signal, an approval, the end of a pause; expires at `at`, if given
     Later,  // at `at`
+    // The end of a run, which ends as the run does. It is no dead letter: what has another life is the run, by dts.retry_run.
+    EndFailed,
+    EndCancelled,
   } action = Action::Run;
   Jsonb* args = nullptr;
   const char* result = nullptr;

@@ -24,6 +24,10 @@ using store::TaskTable;
 }  // namespace
 
 void no_task(int64 id) {
+  RunEnd run;
+  if (find_run(id, &run))
+    ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("%lld is a run of a workflow, not a task", static_cast<long long>(id)),
+                    errhint("Runs are steered with dts.cancel_run, dts.pause_run, dts.resume_run and dts.retry_run.")));
   ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("task %lld does not exist", static_cast<long long>(id)),
                   errhint("It may have been removed by the retention of its queue, or belong to another role.")));
 }
@@ -227,7 +231,11 @@ bool find_state(int64 id, State* out) {
     *out = t.state;
     return true;
   }
-  return ended_state(id, out);
+  if (ended_state(id, out)) return true;
+  RunEnd run;
+  if (!find_run(id, &run)) return false;
+  *out = run.state;
+  return true;
 }
 
 State state_of(int64 id) {

@@ -10,6 +10,14 @@ core::State state_of(int64 id);
 /// The same; false if nothing is known of it (any more).
 bool find_state(int64 id, core::State* out);
 
+/// The task that ends a run of a workflow; `state`: Leased until the run has ended.
+struct RunEnd {
+  int64 task;
+  core::State state;
+};
+/// False if there is no run with this id that the current role may see. Ids of runs are none of tasks.
+bool find_run(int64 id, RunEnd* out);
+
 /// Raises 42704: the task does not exist, or belongs to another role.
 [[noreturn]] void no_task(int64 id);
 /// The first argument; NULL is refused.

@@ -22,9 +22,7 @@ CREATE TABLE dts.workflow_version (
 );
 COMMENT ON TABLE dts.workflow_version IS 'Versions of workflows, never changed: as they were defined, and compiled.';
 
-CREATE SEQUENCE dts.workflow_run_id_seq AS bigint;
-COMMENT ON SEQUENCE dts.workflow_run_id_seq IS 'Ids of workflow runs.';
-
+-- Ids of runs are those of tasks, so that a run can be asked for where a task can.
 CREATE TABLE dts.workflow_run (
     id bigint PRIMARY KEY,
     workflow int4 NOT NULL,

@@ -80,7 +80,7 @@ BEGIN
     IF depth > 32 THEN
         RAISE EXCEPTION 'workflow "%" is nested too deeply', w.name USING ERRCODE = 'program_limit_exceeded', HINT = 'It probably calls itself; at most 32 levels are allowed.';
     END IF;
-    r.id := nextval('dts.workflow_run_id_seq');
+    r.id := nextval('dts.task_id_seq');
     INSERT INTO dts.workflow_run (id, workflow, version, owner, depth, parent_task, key, params, labels, deadline)
     VALUES (r.id, w.id, w.version, caller::regrole, depth, parent, key, dts._checked_params(plan, COALESCE(params, '{}')), labels,
             clock_timestamp() + (plan ->> 'deadline')::interval)

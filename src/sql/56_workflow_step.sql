@@ -224,7 +224,11 @@ BEGIN
             s.action := 'later'; s.at := clock_timestamp() + '50 ms'::interval;
             RETURN s;
         END IF;
-        s.action := 'done'; s.result := dts._end_run(r, plan);
+        s.action := CASE dts._end_run(r, plan) WHEN 'succeeded' THEN 'done' WHEN 'failed' THEN 'end failed' ELSE 'end cancelled' END;
+        s.result := (SELECT y.output FROM dts.workflow_run y WHERE y.id = r.id);
+        s.message := format('run %s of workflow "%s" %s', r.id, (SELECT w.name FROM dts.workflow w WHERE w.id = r.workflow), CASE WHEN s.action = 'end failed' THEN 'failed' ELSE 'was cancelled' END)
+                     || COALESCE((SELECT format(': node "%s": %s', y.node, o.error) FROM dts.workflow_node y, dts._node_outcome(y.task, '', false) o
+                                  WHERE s.action = 'end failed' AND y.run = r.id AND y.idx = 0 AND plan -> 'nodes' ? y.node AND o.state IN ('failed', 'expired', 'cancelled') ORDER BY y.task LIMIT 1), '');
         RETURN s;
     END IF;
     n := COALESCE(plan -> 'nodes' -> x.node, plan -> 'on' -> substr(x.node, 4), plan #> ARRAY['nodes', substr(x.node, 6), 'compensate', 'plan']);
@@ -272,7 +276,7 @@ END $$;
 COMMENT ON FUNCTION dts._step(bigint) IS 'What the node of this task does now.';
 
 -- The end of a run: its state, then compensation and handlers, which are tasks like any other and change that state no more.
-CREATE FUNCTION dts._end_run(r dts.workflow_run, plan jsonb) RETURNS jsonb
+CREATE FUNCTION dts._end_run(r dts.workflow_run, plan jsonb) RETURNS text
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE final text; undo jsonb; tasks jsonb := '[]'; last text; h record; doc jsonb;
 BEGIN
@@ -298,9 +302,9 @@ BEGIN
     IF tasks <> '[]' THEN
         INSERT INTO dts.workflow_node (run, node, idx, task) SELECT r.id, tasks -> (s.n - 1)::int ->> 'name', 0, s.id FROM dts.submit_many(tasks) WITH ORDINALITY s(id, n);
     END IF;
-    RETURN to_jsonb(final);
+    RETURN final;
 END $$;
-COMMENT ON FUNCTION dts._end_run(dts.workflow_run, jsonb) IS 'Ends a run whose nodes have all ended.';
+COMMENT ON FUNCTION dts._end_run(dts.workflow_run, jsonb) IS 'Ends a run whose nodes have all ended. Returns its state.';
 
 CREATE FUNCTION dts._handler_task(r dts.workflow_run, name text, n jsonb, doc jsonb, after text) RETURNS jsonb
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$

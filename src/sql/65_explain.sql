@@ -14,6 +14,10 @@ BEGIN
     SELECT x.* INTO r FROM dts.run x JOIN dts.lane l ON l.id = x.lane
     WHERE x.task = _result.task AND dts._role_may(caller, l.owner) ORDER BY x.outcome = 10 DESC, x.ended_at DESC LIMIT 1;
     IF NOT FOUND AND NOT EXISTS (SELECT FROM dts.task x JOIN dts.lane l ON l.id = x.lane WHERE x.id = _result.task AND dts._role_may(caller, l.owner)) THEN
+        SELECT y.output INTO r.result FROM dts.workflow_run y WHERE y.id = _result.task AND dts._role_may(caller, y.owner);
+        IF FOUND THEN
+            RETURN r.result::jsonb;
+        END IF;
         RAISE EXCEPTION 'task % does not exist', task USING ERRCODE = 'undefined_object', HINT = 'It may have been removed by the retention of its queue, or belong to another role.';
     END IF;
     RETURN r.result::jsonb;
@@ -76,6 +80,20 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION dts._explain_key(oid, dts.task) IS 'What holds the concurrency key of a parked task, in words.';
 
+CREATE FUNCTION dts._explain_run(caller oid, run bigint) RETURNS text
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT format('run of workflow "%s", version %s: ', w.name, r.version) || CASE
+        WHEN r.ended_at IS NOT NULL THEN format('%s at %s, in %s', r.state, r.ended_at, r.ended_at - r.started_at)
+             || CASE WHEN r.state = 'failed' THEN format('; dts.retry_run(%s) goes on from what failed', r.id) ELSE '' END
+        ELSE CASE WHEN r.state = 'cancelling' THEN 'being cancelled' WHEN r.paused THEN format('paused; dts.resume_run(%s) lets it go on', r.id) ELSE 'running' END
+             || format(' for %s, %s of %s nodes have ended', dts._seconds(clock_timestamp() - r.started_at), n.ended, n.total) || COALESCE('; ' || n.said, '') END
+    FROM dts.workflow_run r JOIN dts.workflow w ON w.id = r.workflow,
+         LATERAL (SELECT count(*) AS total, count(*) FILTER (WHERE t.id IS NULL) AS ended,
+                         string_agg(format('"%s" (task %s) is %s', x.node, x.task, dts._state_name(t.state)), ', ' ORDER BY x.task) FILTER (WHERE t.state IN (0, 2, 3)) AS said
+                  FROM dts.workflow_node x LEFT JOIN dts.task t ON t.id = x.task WHERE x.run = r.id AND x.idx = 0 AND x.node <> '(end)') n
+    WHERE r.id = run AND dts._role_may(caller, r.owner) $$;
+COMMENT ON FUNCTION dts._explain_run(oid, bigint) IS 'How a run of a workflow stands, in words; NULL if there is none.';
+
 CREATE FUNCTION dts._explain(caller oid, task bigint) RETURNS text
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -92,7 +110,10 @@ BEGIN
             SELECT d.id, d.failed_at, 11, d.attempt, d.error INTO r.task, r.ended_at, r.outcome, r.attempt, r.error
             FROM dts.dead_letter d JOIN dts.lane y ON y.id = d.lane WHERE d.id = _explain.task AND dts._role_may(caller, y.owner);
         END IF;
-        IF NOT FOUND THEN
+        IF NOT FOUND AND dts._explain_run(caller, task) IS NOT NULL THEN
+            RETURN dts._explain_run(caller, task);
+        END IF;
+        IF r.task IS NULL THEN
             RAISE EXCEPTION 'task % does not exist', task USING ERRCODE = 'undefined_object', HINT = 'It may have been removed by the retention of its queue, or belong to another role.';
         END IF;
         RETURN CASE r.outcome

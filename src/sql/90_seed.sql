@@ -15,7 +15,6 @@ SELECT pg_catalog.pg_extension_config_dump('dts.workflow', '');
 SELECT pg_catalog.pg_extension_config_dump('dts.workflow_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('dts.workflow_version', '');
 SELECT pg_catalog.pg_extension_config_dump('dts.workflow_run', '');
-SELECT pg_catalog.pg_extension_config_dump('dts.workflow_run_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('dts.workflow_node', '');
 SELECT pg_catalog.pg_extension_config_dump('dts.signal', '');
 SELECT pg_catalog.pg_extension_config_dump('dts.signal_id_seq', '');

@@ -322,7 +322,7 @@ void end_task(TaskTable& tasks, const Task& t, const LaneInfo& lane, const Outco
     history = q->history;
   }
   add_run(t, lane, history, slot, o);
-  if (o.state == core::State::Failed) {
+  if (o.state == core::State::Failed && o.dead_letter) {
     keep_dead_letter(t, o);
     remember_error(slot, o);
   }

@@ -19,8 +19,9 @@ struct Outcome {
   int result_length = 0;
   Jsonb* error = nullptr;
   const char* notices = nullptr;
-  bool charged = false;  // the task had a charge in the journal that this records
-  bool crashed = false;  // ... because it took the server down: counted apart from attempts
+  bool dead_letter = true;  // a failed task is kept as one
+  bool charged = false;     // the task had a charge in the journal that this records
+  bool crashed = false;     // ... because it took the server down: counted apart from attempts
 };
 
 /// Adds a row of history if the queue keeps it.

@@ -145,3 +145,4 @@ SELECT is((SELECT array_agg((name, owner, timing, state, what ->> 'transactional
           ARRAY['("month end",postgres,"0 0 L * *",active,false)', '(night,sched_a,"0 3 * * *",active,)', '("pg_cron 2",sched_b,"every 30 seconds",paused,)'], 'names, users, timings, active flags');
 SELECT is((SELECT array_agg(jobname ORDER BY jobname) FROM cron.job WHERE active), ARRAY['far', 'orphan'], 'what was taken over is inactive there');
 SELECT is((SELECT DISTINCT problem FROM dts.import_pg_cron(false) WHERE jobid = 1), 'a schedule of this name exists', 'not twice');
+SELECT * FROM finish();

@@ -279,4 +279,26 @@ SELECT is(ended(:r), 'succeeded', 'it runs');
 SELECT is(out_of(:r, 'who'), '[{"u": "wf_a"}]', 'as its owner, also items');
 SELECT is_empty($$SELECT * FROM dts.stuck()$$, 'nothing is stuck');
 SELECT is((SELECT count(*) FROM dts.runs WHERE error_fields ->> 'sqlstate' LIKE 'XX%'), 0::bigint, 'no internal error');
+-- A run where a task is asked for.
+SELECT dts.create_workflow('stands', '{"nodes": {"a": {"sql": "SELECT 42 AS x"}}, "output": "${nodes.a.output.x}"}');
+SELECT dts.create_workflow('falls', dts.node('a', 'SELECT 1/0', max_attempts => 1));
+SELECT dts.start('stands') AS run \gset
+SELECT dts.submit('SELECT 1', depends_on => jsonb_build_array(:run)) AS child \gset
+CALL dts.wait(:run, '30 s') \gset
+SELECT is(:'state'::text, 'succeeded', 'dts.wait waits for a run');
+SELECT is((SELECT state FROM dts.workflow_runs WHERE id = :run), 'succeeded', 'which has ended then');
+SELECT is(dts.state(:run) || dts.result(:run)::text, 'succeeded42', 'dts.state and dts.result know runs');
+SELECT matches(dts.explain(:run), '^run of workflow "stands", version 1: succeeded at ', 'dts.explain, too');
+CALL dts.wait(:child, '30 s') \gset
+SELECT is(:'state'::text, 'succeeded', 'a task that depends on a run');
+SELECT throws_ok(format('SELECT dts.cancel(%s)', :run), '42809', NULL, 'dts.cancel says that it is a run');
+SELECT dts.start('falls') AS run \gset
+SELECT dts.submit('SELECT 1', depends_on => jsonb_build_array(:run)) AS child \gset
+CALL dts.wait(:run, '30 s') \gset
+SELECT is(:'state'::text, 'failed', 'a run that fails');
+CALL dts.wait(:child, '30 s') \gset
+SELECT is(:'state'::text, 'skipped', 'what depends on it is skipped');
+SELECT is((SELECT count(*) FROM dts.dead_letters WHERE labels ->> 'run' = :'run'), 1::bigint, 'the end of a run is no dead letter: only its node is');
+SELECT matches(dts.explain(:run), 'failed at .*dts.retry_run', 'what helps');
+
 SELECT * FROM finish();
