@@ -53,6 +53,11 @@ void wake_waiting();
 bool any_task();
 /// Partitions and retention.
 void maintain_history();
+// ---- scheduler_late.cpp
+
+/// Tells of attempts that run for long. Returns when to look again; 0: when definitions have changed.
+TimestampTz tell_late();
+
 // ---- scheduler_sweep.cpp
 
 /// Two looks, a second apart, for rows that nobody offered. Returns true if a second look is due.

@@ -26,7 +26,7 @@ COMMENT ON FUNCTION dts._grant(text, text[], text[]) IS 'Grants a set of functio
 
 CREATE FUNCTION dts._views() RETURNS text[] LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
     AS $$ SELECT ARRAY['tasks', 'runs', 'running', 'queues', 'workers', 'dead_letters', 'handlers', 'audit', 'dependencies', 'workflows', 'workflow_runs', 'workflow_nodes', 'limits',
-                       'schedules', 'fires', 'calendars', 'backfills'] $$;
+                       'schedules', 'fires', 'calendars', 'backfills', 'notifications'] $$;
 COMMENT ON FUNCTION dts._views() IS 'The public views.';
 CREATE FUNCTION dts._view_helpers() RETURNS text[] LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
     AS $$ SELECT ARRAY['_state_name', '_kind_name', '_role_name', '_slots', '_held', '_queue_stats', '_limit_state', '_progress', '_caller_may', '_caller_sees', '_state', 'state', 'version',
@@ -37,7 +37,8 @@ CREATE FUNCTION dts._user_functions() RETURNS text[] LANGUAGE sql IMMUTABLE PARA
                        'drop_workflow', 'validate_workflow', 'start', 'start_many', 'signal', 'approve', 'reject', 'pause_run', 'resume_run', 'cancel_run', 'retry_run', 'set_node',
                        'graph', 'timeline', 'cancel', 'reschedule', 'set_priority', 'retry', 'redrive', 'redrive_queue', 'progress',
                        'wait', 'result', 'explain', 'create_handler', 'alter_handler', 'drop_handler',
-                       'schedule', 'alter_schedule', 'unschedule', 'pause_schedule', 'resume_schedule', 'run_now', 'backfill', 'cancel_backfill', 'agenda', 'explain_schedule', 'scheduled_for', 'scheduled', '_schedule_tag', 'create_calendar', 'alter_calendar', 'drop_calendar'] $$;
+                       'schedule', 'alter_schedule', 'unschedule', 'pause_schedule', 'resume_schedule', 'run_now', 'backfill', 'cancel_backfill', 'agenda', 'explain_schedule', 'scheduled_for', 'scheduled', '_schedule_tag', 'create_calendar', 'alter_calendar', 'drop_calendar',
+                       'create_notification', 'alter_notification', 'drop_notification'] $$;
 COMMENT ON FUNCTION dts._user_functions() IS 'What dts.grant_usage grants.';
 CREATE FUNCTION dts._admin_functions() RETURNS text[] LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
     AS $$ SELECT ARRAY['_admin_marker', 'create_queue', 'alter_queue', 'drop_queue', 'pause', 'resume', 'set_limit', 'in_progress', 'drain', 'stuck', 'stats', 'metrics', 'health', 'doctor', 'rescan', 'adopt',

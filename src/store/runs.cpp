@@ -3,6 +3,7 @@
 #include "pg/as_owner.hpp"
 #include "settings.hpp"
 #include "store/keys.hpp"
+#include "store/notifications.hpp"
 #include "store/policy.hpp"
 
 extern "C" {
@@ -329,6 +330,7 @@ void end_task(TaskTable& tasks, const Task& t, const LaneInfo& lane, const Outco
   if ((t.flags & core::kHasKey) != 0) release_key(t);
   if (t.ckey != 0) key_left(tasks, t, lane, false);
   if ((t.flags & core::kScheduled) != 0) note_scheduled_end(t, o);
+  announce(t, lane, o);
   tell_end(t, slot, o);
 }
 
@@ -401,6 +403,7 @@ core::State fail_task(TaskTable& tasks, const Task& t, const LaneInfo& lane, Out
   const int slot = shared == nullptr ? -1 : queue_slot(MyDatabaseId, lane.queue);
   add_run(now, lane, slot >= 0 ? queues[slot].history : 'a', slot, o);
   remember_error(slot, o);
+  announce(now, lane, o);
   tell_end(t, slot, o);
   return o.state;
 }

@@ -24,7 +24,7 @@ INSERT INTO may VALUES
     ('retry', 'ua'), ('redrive', 'ua'), ('redrive_queue', 'ua'), ('progress', 'ua'), ('wait', 'ua'), ('result', 'ua'), ('explain', 'ua'), ('create_handler', 'ua'), ('alter_handler', 'ua'),
     ('schedule', 'ua'), ('alter_schedule', 'ua'), ('unschedule', 'ua'), ('pause_schedule', 'ua'), ('resume_schedule', 'ua'), ('run_now', 'ua'), ('backfill', 'ua'),
     ('cancel_backfill', 'ua'), ('agenda', 'ua'), ('explain_schedule', 'ua'), ('scheduled_for', 'ua'), ('scheduled', 'ua'), ('create_calendar', 'ua'), ('alter_calendar', 'ua'),
-    ('drop_calendar', 'ua'), ('check_timing', 'uma'), ('next_runs', 'uma'), ('import_pg_cron', 'a'),
+    ('drop_calendar', 'ua'), ('create_notification', 'ua'), ('alter_notification', 'ua'), ('drop_notification', 'ua'), ('check_timing', 'uma'), ('next_runs', 'uma'), ('import_pg_cron', 'a'),
     ('drop_handler', 'ua'), ('state', 'uma'), ('version', 'uma'), ('create_queue', 'a'), ('alter_queue', 'a'), ('drop_queue', 'a'), ('pause', 'a'), ('resume', 'a'), ('set_limit', 'a'), ('in_progress', 'a'), ('drain', 'a'),
     ('stuck', 'ma'), ('stats', 'ma'), ('metrics', 'ma'), ('health', 'ma'), ('doctor', 'ma'), ('rescan', 'a'), ('adopt', 'a'), ('grant_usage', ''), ('grant_monitor', ''), ('grant_admin', ''), ('revoke_all', '');
 CREATE TABLE helper (name text, roles text);
