@@ -189,6 +189,7 @@ void handle_timers(Timers& timers, TimestampTz now) {
     // Not even a query while nothing happens and nothing is unfinished.
     const bool active = pg_atomic_exchange_u32(&database->activity, 0) != 0;
     if (active) tidy_dependencies();
+    if (active) compact_batches();
     if (active && any_task()) {
       pg_atomic_write_u32(&database->activity, 1);
       end_expired();

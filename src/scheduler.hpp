@@ -29,6 +29,7 @@ void load_queues();
 void load_limits();
 /// How many tasks are unfinished where there is a cap.
 void count_waiting();
+void compact_batches();
 /// Leases that outlived the shared memory take their concurrency keys again.
 void count_keys();
 /// Makes parked tasks ready whose key is free; false if something failed, and is to be tried again.

@@ -25,8 +25,11 @@ int64 submit_one(Prepared& p, const Options& o) {
     id = p.task.id = store::next_task_id();
     table.insert(p.task, p.lane);
   }
-  if (p.task.state != core::State::Ready && id == p.task.id) {
+  const bool fresh = id == p.task.id;
+  if (fresh && (p.task.state != core::State::Ready || p.task.batch != 0)) {
     store::EdgeTable edges = store::EdgeTable::open();
+    BatchGrowth growth;
+    growth.inserted(table, edges, p.task);
     links.connect(table, edges, p.task, p.lane);
     edges.close();
   }
@@ -80,6 +83,7 @@ class Many {
       store::key_parked(t.ckey, t.id);
     else if (t.state != core::State::Ready)
       links_.connect(table_, edges_, t, prepared_.lane);
+    growth_.inserted(table_, edges_, t);
     if (n_ == 0) lowest_ = t.id;
     if (t.state == core::State::Ready) highest_ = t.id;
     n_++;
@@ -102,6 +106,7 @@ class Many {
   TaskTable table_;
   store::EdgeTable edges_;
   Links links_;
+  BatchGrowth growth_;
   ReturnSetInfo* info_ = nullptr;
   int n_ = 0, places_ = 0, own_ = 0;
   int64 lowest_ = 0, highest_ = 0;

@@ -29,6 +29,7 @@ struct Options {
   const char* owner = nullptr;
   Jsonb* depends_on = nullptr;
   const char* concurrency_key = nullptr;
+  const char* batch = nullptr;
 };
 
 /// Reads the options of a SQL function, which are its arguments from number `first` on; `many`: those of a set-returning form (no key).

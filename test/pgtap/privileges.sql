@@ -18,7 +18,7 @@ SELECT dts.revoke_all('priv_revoked');
 -- The matrix. u: dts.grant_usage, m: dts.grant_monitor, a: dts.grant_admin gives it. A new function must be entered here.
 CREATE TABLE may (name text, roles text);
 INSERT INTO may VALUES
-    ('submit', 'ua'), ('submit_handler', 'ua'), ('submit_many', 'ua'), ('submit_handler_many', 'ua'), ('after', 'ua'), ('current_task', 'ua'), ('parent_results', 'ua'), ('node', 'ua'), ('param', 'ua'), ('create_workflow', 'ua'), ('drop_workflow', 'ua'), ('validate_workflow', 'ua'),
+    ('submit', 'ua'), ('submit_handler', 'ua'), ('submit_many', 'ua'), ('submit_handler_many', 'ua'), ('after', 'ua'), ('after_batch', 'ua'), ('batch_progress', 'ua'), ('current_task', 'ua'), ('parent_results', 'ua'), ('node', 'ua'), ('param', 'ua'), ('create_workflow', 'ua'), ('drop_workflow', 'ua'), ('validate_workflow', 'ua'),
     ('start', 'ua'), ('start_many', 'ua'), ('signal', 'ua'), ('approve', 'ua'), ('reject', 'ua'), ('pause_run', 'ua'), ('resume_run', 'ua'), ('cancel_run', 'ua'), ('retry_run', 'ua'),
     ('set_node', 'ua'), ('graph', 'ua'), ('timeline', 'ua'), ('cancel', 'ua'), ('reschedule', 'ua'), ('set_priority', 'ua'),
     ('retry', 'ua'), ('redrive', 'ua'), ('redrive_queue', 'ua'), ('progress', 'ua'), ('wait', 'ua'), ('result', 'ua'), ('explain', 'ua'), ('create_handler', 'ua'), ('alter_handler', 'ua'),
