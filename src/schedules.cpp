@@ -43,24 +43,42 @@ char* iso(TimestampTz t) {
   return pstrdup(text);
 }
 
-/// What the task knows of its schedule, beside what else it carries.
-Jsonb* with_tag(Jsonb* extra, const Schedule& s, TimestampTz due) {
+/// What a task knows of its schedule.
+Jsonb* tag_of(const Schedule& s, TimestampTz due) {
   JsonbParseState* state = nullptr;
-  JsonbValue key;
-  key.type = jbvString;
-  key.val.string.val = const_cast<char*>("schedule");
-  key.val.string.len = 8;
-  pushJsonbValue(&state, WJB_BEGIN_OBJECT, nullptr);
-  pushJsonbValue(&state, WJB_KEY, &key);
   pushJsonbValue(&state, WJB_BEGIN_OBJECT, nullptr);
   push_text(&state, "name", s.name);
   push_text(&state, "due", iso(due));
   push_text(&state, "previous", s.has_last_due ? iso(s.last_due) : nullptr);
   push_text(&state, "success", s.has_success ? iso(s.last_success) : nullptr);
-  pushJsonbValue(&state, WJB_END_OBJECT, nullptr);
+  return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, nullptr));
+}
+
+/// The same beside what else a task carries.
+Jsonb* with_tag(Jsonb* extra, Jsonb* schedule) {
+  JsonbParseState* state = nullptr;
+  JsonbValue key, value;
+  key.type = jbvString;
+  key.val.string.val = const_cast<char*>("schedule");
+  key.val.string.len = 8;
+  value.type = jbvBinary;
+  value.val.binary.data = &schedule->root;
+  value.val.binary.len = static_cast<int>(VARSIZE(schedule)) - VARHDRSZ;
+  pushJsonbValue(&state, WJB_BEGIN_OBJECT, nullptr);
+  pushJsonbValue(&state, WJB_KEY, &key);
+  pushJsonbValue(&state, WJB_VALUE, &value);
   Jsonb* const tag = JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, nullptr));
   return extra == nullptr ? tag : DatumGetJsonbP(DirectFunctionCall2(jsonb_concat, JsonbPGetDatum(extra), JsonbPGetDatum(tag)));
 }
+
+/// Stable for each run: whoever fires it again gets the same.
+int64 jitter_of(const Schedule& s, TimestampTz due) {
+  if (s.jitter_us <= 0) return 0;
+  const uint64 hash = hash_bytes_extended(reinterpret_cast<const unsigned char*>(&due), sizeof(due), s.id);
+  return static_cast<int64>(hash % static_cast<uint64>(s.jitter_us));
+}
+
+constexpr const char* kPlace = "the schedule's task";
 
 }  // namespace
 
@@ -76,22 +94,20 @@ int64 submit_due(const Schedule& s, TimestampTz due, TimestampTz run_at) {
   object.type = jbvBinary;
   object.val.binary.data = &s.what->root;
   object.val.binary.len = static_cast<int>(VARSIZE(s.what)) - VARHDRSZ;
-  Options o;
-  // A jitter that is stable for each run: whoever fires it again gets the same.
-  const int64 spread = s.jitter_us <= 0
-                           ? 0
-                           : static_cast<int64>(hash_bytes_extended(reinterpret_cast<const unsigned char*>(&due), sizeof(due), s.id) %
-                                                static_cast<uint64>(s.jitter_us));
-  o.run_at = {true, run_at + spread};
-  Prepared p = prepare_json(object, "the schedule's task", &o, false);
-  p.task.extra = with_tag(p.task.extra, s, due);
-  p.task.flags |= core::kHasExtra | core::kScheduled;
-  store::TaskTable table = store::TaskTable::open();
-  p.task.id = store::next_task_id();
-  table.insert(p.task, p.lane);
-  table.close();
+  run_at += jitter_of(s, due);
+  int64 id = 0;
+  if (names_workflow(object)) {
+    id = submit_workflow(object, kPlace, tag_of(s, due), run_at);
+  } else {
+    Options o;
+    o.run_at = {true, run_at};
+    Prepared p = prepare_json(object, kPlace, &o, false);
+    p.task.extra = with_tag(p.task.extra, tag_of(s, due));
+    p.task.flags |= core::kHasExtra | core::kScheduled;
+    id = submit_prepared(p, o);
+  }
   SetUserIdAndSecContext(user, context);
-  return p.task.id;
+  return id;
 }
 
 void note_decision(int32 schedule, TimestampTz due, TimestampTz due_to, int64 count, const char* decision, const char* reason, int64 task,

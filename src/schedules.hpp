@@ -20,7 +20,7 @@ struct Schedule {
   core::Policy policy;
   int64 jitter_us = 0;
   // where it stands
-  TimestampTz fired_until = 0;
+  TimestampTz fired_until = 0, next_fire = 0;
   int64 runs = 0, max_runs = 0;  // 0: no bound
   int running = 0;
   ArrayType* waiting = nullptr;
