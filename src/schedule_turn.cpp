@@ -1,11 +1,20 @@
 // Carrying out what is decided for one schedule: tasks, decisions and the mark.
 #include "schedule_turn.hpp"
 
+#include "pg/columns.hpp"
+
 namespace dts {
 
 namespace {
 
 const char* const kReasons[] = {"due", "catch-up", "missed", "late", "overlap", "replaced", "end reached"};
+
+/// Somebody else's lock, deadlock or use of memory, and no fault of the schedule's.
+bool passing(int sqlstate) {
+  const int kind = ERRCODE_TO_CATEGORY(sqlstate);
+  return kind == ERRCODE_TO_CATEGORY(ERRCODE_T_R_SERIALIZATION_FAILURE) || kind == ERRCODE_TO_CATEGORY(ERRCODE_INSUFFICIENT_RESOURCES) ||
+         sqlstate == ERRCODE_LOCK_NOT_AVAILABLE || sqlstate == ERRCODE_QUERY_CANCELED || sqlstate == ERRCODE_ADMIN_SHUTDOWN;
+}
 
 /// Submits in a subtransaction of its own: what one owner may not do, or did wrong, is his schedule's matter only.
 bool fire(Turn& t, TimestampTz due, const char* reason, TimestampTz run_at) {
@@ -26,12 +35,14 @@ bool fire(Turn& t, TimestampTz due, const char* reason, TimestampTz run_at) {
   MemoryContextSwitchTo(memory);
   CurrentResourceOwner = resources;
   SetUserIdAndSecContext(user, context);
+  // What may be gone in a moment is tried again with the whole slice.
+  if (error != nullptr && passing(error->sqlerrcode)) ReThrowError(error);
   if (error != nullptr) {
-    note_decision(t.s.id, due, due, 1, "failed", "could not be submitted", 0,
-                  psprintf("%s: %s", unpack_sql_state(error->sqlerrcode), error->message));
+    t.ledger->decided(t.s.id, due, due, 1, "failed", "could not be submitted",
+                      psprintf("%s: %s", unpack_sql_state(error->sqlerrcode), error->message));
     return false;
   }
-  note_fired(t.s, due, task, reason, 0, t.wakes);
+  t.ledger->fired(t.s.id, due, task, reason, 0, t.wakes);
   t.runs++;
   t.last_task = task;
   t.s.running++;
@@ -47,6 +58,7 @@ void load_waiting(Turn& t) {
   int n = 0;
   deconstruct_array(t.s.waiting, TIMESTAMPTZOID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE, &values, &nulls, &n);
   for (int i = 0; i < n && i < core::kMostKept; i++) t.waiting[t.n_waiting++] = values[i];
+  t.n_waited = t.n_waiting;
 }
 
 /// Due times that waited behind a run, oldest first.
@@ -77,8 +89,7 @@ void cancel_runs(int32 schedule) {
 
 void note_excluded(const Turn& t, const core::Rule& rule, TimestampTz from, TimestampTz to) {
   const core::Excluded e = core::excluded_between(rule, from, to, 10000);
-  if (e.count > 0)
-    note_decision(t.s.id, e.first, e.last, e.count, "skipped", "calendar", 0, e.all ? nullptr : "and more: counted up to 10000");
+  if (e.count > 0) t.ledger->decided(t.s.id, e.first, e.last, e.count, "skipped", "calendar", e.all ? "" : "and more: counted up to 10000");
 }
 
 void look_by_clock(Turn& t, core::Rule& rule, core::Decision& d, TimestampTz now) {
@@ -87,7 +98,7 @@ void look_by_clock(Turn& t, core::Rule& rule, core::Decision& d, TimestampTz now
   note_excluded(t, rule, t.s.fired_until, d.mark());
   if (d.replace()) {
     for (int i = 0; i < t.n_waiting; i++)
-      note_decision(t.s.id, DatumGetTimestampTz(t.waiting[i]), DatumGetTimestampTz(t.waiting[i]), 1, "skipped", "replaced", 0, nullptr);
+      t.ledger->decided(t.s.id, DatumGetTimestampTz(t.waiting[i]), DatumGetTimestampTz(t.waiting[i]), 1, "skipped", "replaced");
     t.n_waiting = 0;
     if (t.s.running > 0) cancel_runs(t.s.id);
   }
@@ -98,9 +109,9 @@ void look_by_clock(Turn& t, core::Rule& rule, core::Decision& d, TimestampTz now
       fire(t, c.first, reason, c.reason == core::Reason::Due ? c.first : now);
     } else if (c.fate == core::Fate::Wait) {
       t.waiting[t.n_waiting++] = TimestampTzGetDatum(c.first);
-      note_decision(t.s.id, c.first, c.last, 1, "waiting", reason, 0, nullptr);
+      t.ledger->decided(t.s.id, c.first, c.last, 1, "waiting", reason);
     } else {
-      note_decision(t.s.id, c.first, c.last, c.count, "skipped", reason, 0, nullptr);
+      t.ledger->decided(t.s.id, c.first, c.last, c.count, "skipped", reason);
     }
   }
   t.mark = d.mark();
@@ -135,50 +146,9 @@ void look_at_start(Turn& t, TimestampTz now) {
   if (t.s.fired_until >= started) return;
   t.mark = started;
   if (t.s.running > 0 && t.s.policy.overlap != core::Overlap::Allow)
-    note_decision(t.s.id, started, started, 1, "skipped", "overlap", 0, nullptr);
+    t.ledger->decided(t.s.id, started, started, 1, "skipped", "overlap");
   else
     fire(t, started, "server start", now);
-}
-
-void save(Turn& t) {
-  static pg::Statement update{
-      "UPDATE dts.schedule_clock SET fired_until = $2, next_fire = $3, runs = runs + $4, succeeded = succeeded + $5, failed = failed + $6, "
-      "waiting = $7, last_due = $8, last_fired_at = CASE WHEN $4 > 0 THEN pg_catalog.clock_timestamp() ELSE last_fired_at END, "
-      "last_task = COALESCE($9, last_task), last_success = $10, last_end = $11, trouble = $12 WHERE schedule = $1",
-      12,
-      {INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID, 1185, TIMESTAMPTZOID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID,
-       TEXTOID}};
-  ArrayType* const waiting = construct_array(t.waiting, t.n_waiting, TIMESTAMPTZOID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE);
-  const Datum values[] = {Int32GetDatum(t.s.id),
-                          TimestampTzGetDatum(Max(t.mark, t.s.fired_until)),
-                          TimestampTzGetDatum(t.next),
-                          Int64GetDatum(t.runs),
-                          Int64GetDatum(t.succeeded),
-                          Int64GetDatum(t.failed),
-                          PointerGetDatum(waiting),
-                          TimestampTzGetDatum(t.s.last_due),
-                          Int64GetDatum(t.last_task),
-                          TimestampTzGetDatum(t.s.last_success),
-                          TimestampTzGetDatum(t.s.last_end),
-                          t.trouble == nullptr ? Datum{0} : CStringGetTextDatum(t.trouble)};
-  const char nulls[] = {' ',
-                        ' ',
-                        t.next == core::kNever ? 'n' : ' ',
-                        ' ',
-                        ' ',
-                        ' ',
-                        ' ',
-                        t.s.has_last_due ? ' ' : 'n',
-                        t.last_task != 0 ? ' ' : 'n',
-                        t.s.has_success ? ' ' : 'n',
-                        t.s.has_end ? ' ' : 'n',
-                        t.trouble != nullptr ? ' ' : 'n',
-                        '\0'};
-  const pg::AsOwner as(store::catalog().owner);
-  SPI_connect();
-  update.run(values, nulls);
-  SPI_finish();
-  as.end();
 }
 
 }  // namespace
@@ -224,7 +194,6 @@ void look(Turn& t, core::Decision& d, TimestampTz now) {
   if (error != nullptr) {
     t.trouble = psprintf("%s: %s", unpack_sql_state(error->sqlerrcode), error->message);
     t.next = core::kNever;
-    save(t);
     return;
   }
   t.wakes = waits_for_ends(t.s) || rule->timing->kind == core::TimingKind::AfterEnd;
@@ -234,7 +203,54 @@ void look(Turn& t, core::Decision& d, TimestampTz now) {
     case core::TimingKind::Reboot: look_at_start(t, now); break;
     default: look_by_clock(t, *rule, d, now);
   }
-  save(t);
+}
+
+namespace {
+
+/// What waits behind a run; most schedules have none.
+void save_waiting(const Turn& t) {
+  static pg::Statement update{"UPDATE dts.schedule_clock SET waiting = $2 WHERE schedule = $1", 2, {INT4OID, TIMESTAMPTZARRAYOID}};
+  ArrayType* const waiting = construct_array(const_cast<Datum*>(t.waiting), t.n_waiting, TIMESTAMPTZOID, 8, true, TYPALIGN_DOUBLE);
+  const Datum values[] = {Int32GetDatum(t.s.id), PointerGetDatum(waiting)};
+  update.run(values);
+}
+
+}  // namespace
+
+void save(Turn* turns, int n) {
+  // What there is none of has a value of its own: unnest() gets no nulls.
+  static pg::Statement update{
+      "UPDATE dts.schedule_clock c SET fired_until = u.mark, next_fire = NULLIF(u.next, 'infinity'), runs = c.runs + u.runs, succeeded = "
+      "c.succeeded + u.succeeded, failed = c.failed + u.failed, last_due = NULLIF(u.last_due, '-infinity'), last_fired_at = CASE WHEN "
+      "u.runs "
+      "> 0 THEN pg_catalog.clock_timestamp() ELSE c.last_fired_at END, last_task = COALESCE(NULLIF(u.last_task, 0), c.last_task), "
+      "last_success = NULLIF(u.last_success, '-infinity'), last_end = NULLIF(u.last_end, '-infinity'), trouble = NULLIF(u.trouble, '') "
+      "FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) u(schedule, mark, next, runs, succeeded, failed, last_due, "
+      "last_task, last_success, last_end, trouble) WHERE c.schedule = u.schedule",
+      11,
+      {INT4ARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID,
+       TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID}};
+  if (n == 0) return;
+  const pg::Columns c(n);
+  const Turn* const t = turns;
+  const Datum values[] = {c.int4s([t](int i) { return t[i].s.id; }),
+                          c.times([t](int i) { return Max(t[i].mark, t[i].s.fired_until); }),
+                          c.times([t](int i) { return t[i].next == core::kNever ? DT_NOEND : t[i].next; }),
+                          c.int8s([t](int i) { return t[i].runs; }),
+                          c.int8s([t](int i) { return t[i].succeeded; }),
+                          c.int8s([t](int i) { return t[i].failed; }),
+                          c.times([t](int i) { return t[i].s.has_last_due ? t[i].s.last_due : DT_NOBEGIN; }),
+                          c.int8s([t](int i) { return t[i].last_task; }),
+                          c.times([t](int i) { return t[i].s.has_success ? t[i].s.last_success : DT_NOBEGIN; }),
+                          c.times([t](int i) { return t[i].s.has_end ? t[i].s.last_end : DT_NOBEGIN; }),
+                          c.texts([t](int i) { return t[i].trouble == nullptr ? "" : t[i].trouble; })};
+  const pg::AsOwner as(store::catalog().owner);
+  SPI_connect();
+  update.run(values);
+  for (int i = 0; i < n; i++)
+    if (t[i].n_waiting > 0 || t[i].n_waited > 0) save_waiting(t[i]);
+  SPI_finish();
+  as.end();
 }
 
 }  // namespace dts

@@ -1,4 +1,5 @@
 // Firing what is due. A slice of schedules in one transaction: their marks move, their tasks and decisions are written, or nothing is.
+#include "pg/point.hpp"
 #include "schedule_turn.hpp"
 
 namespace dts {
@@ -39,6 +40,13 @@ pg::Statement due_schedules{
 /// DROP EXTENSION takes the locks of our tables in an order of its own: we give way before the server looks for a deadlock.
 void give_way() { (void)set_config_option("lock_timeout", "400ms", PGC_SUSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false); }
 
+/// Plans by key, made once: the statistics are of tables that were empty a minute ago, or of other arrays.
+void by_key() {
+  for (const char* way : {"enable_seqscan", "enable_hashjoin", "enable_mergejoin"})
+    (void)set_config_option(way, "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+  (void)set_config_option("plan_cache_mode", "force_generic_plan", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+}
+
 /// Looks at up to `slice_size` schedules that are due. Returns how many; -1 if the slice failed.
 int fire_slice(TimestampTz now, Cursor* from) {
   int n = 0;
@@ -47,9 +55,7 @@ int fire_slice(TimestampTz now, Cursor* from) {
     give_way();
     // What the mark says and what was submitted are one commit: a crash loses both or neither.
     (void)set_config_option("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
-    // By key, whatever the statistics say of tables that were empty a minute ago.
-    for (const char* way : {"enable_seqscan", "enable_hashjoin", "enable_mergejoin"})
-      (void)set_config_option(way, "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+    by_key();
     MemoryContext const memory = CurrentMemoryContext;
     auto* const turns = static_cast<Turn*>(palloc0(sizeof(Turn) * slice_size));
     auto* const d = new (palloc(sizeof(core::Decision))) core::Decision();
@@ -61,9 +67,18 @@ int fire_slice(TimestampTz now, Cursor* from) {
       last = {turns[n - 1].s.next_fire, turns[n - 1].s.id};
     });
     if (n > 0) count_ended(turns, n);
-    for (int i = 0; i < n; i++) look(turns[i], *d, now);
+    Ledger ledger;
+    for (int i = 0; i < n; i++) {
+      turns[i].ledger = &ledger;
+      look(turns[i], *d, now);
+    }
+    ledger.write();
+    if (n > 0) DTS_POINT("schedule.fired");
+    save(turns, n);
     next = last;
+    if (n > 0) DTS_POINT("schedule.marked");
   });
+  if (n > 0) DTS_POINT("schedule.committed");
   if (good) *from = next;
   return good ? n : -1;
 }
@@ -73,7 +88,7 @@ void put_off_first(TimestampTz now) {
   in_transaction("putting a schedule off", [&] {
     give_way();
     static pg::Statement later{
-        "UPDATE dts.schedule_clock SET next_fire = $3 + '1 min'::interval, trouble = 'could not be looked at; see the server log' WHERE "
+        "UPDATE dts.schedule_clock SET next_fire = $3 + '10 s'::interval, trouble = 'could not be looked at; see the server log' WHERE "
         "schedule = (SELECT x.schedule FROM dts.schedule_clock x WHERE (x.next_fire, x.schedule) > ($1, $4) AND x.next_fire <= $2 ORDER BY "
         "x.next_fire, "
         "x.schedule LIMIT 1 FOR UPDATE SKIP LOCKED)",

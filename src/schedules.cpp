@@ -110,37 +110,4 @@ int64 submit_due(const Schedule& s, TimestampTz due, TimestampTz run_at) {
   return id;
 }
 
-void note_decision(int32 schedule, TimestampTz due, TimestampTz due_to, int64 count, const char* decision, const char* reason, int64 task,
-                   const char* detail) {
-  static pg::Statement insert{
-      "INSERT INTO dts.fire (schedule, due_at, due_to, count, decision, reason, task, detail) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-      8,
-      {INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, TEXTOID, TEXTOID, INT8OID, TEXTOID}};
-  const Datum values[] = {Int32GetDatum(schedule),       TimestampTzGetDatum(due),
-                          TimestampTzGetDatum(due_to),   Int64GetDatum(count),
-                          CStringGetTextDatum(decision), CStringGetTextDatum(reason),
-                          Int64GetDatum(task),           detail == nullptr ? Datum{0} : CStringGetTextDatum(detail)};
-  const char nulls[] = {' ', ' ', ' ', ' ', ' ', ' ', task == 0 ? 'n' : ' ', detail == nullptr ? 'n' : ' ', '\0'};
-  const pg::AsOwner as(store::catalog().owner);
-  SPI_connect();
-  insert.run(values, nulls);
-  SPI_finish();
-  as.end();
-}
-
-void note_fired(const Schedule& s, TimestampTz due, int64 task, const char* reason, int32 backfill, bool wakes) {
-  static pg::Statement insert{
-      "WITH r AS (INSERT INTO dts.schedule_run (task, schedule, due_at, backfill, wakes) VALUES ($1, $2, $3, NULLIF($5, 0), $6)) "
-      "INSERT INTO dts.fire (schedule, due_at, due_to, count, decision, reason, task) VALUES ($2, $3, $3, 1, 'fired', $4, $1)",
-      6,
-      {INT8OID, INT4OID, TIMESTAMPTZOID, TEXTOID, INT4OID, BOOLOID}};
-  const Datum values[] = {Int64GetDatum(task),         Int32GetDatum(s.id),     TimestampTzGetDatum(due),
-                          CStringGetTextDatum(reason), Int32GetDatum(backfill), BoolGetDatum(wakes)};
-  const pg::AsOwner as(store::catalog().owner);
-  SPI_connect();
-  insert.run(values);
-  SPI_finish();
-  as.end();
-}
-
 }  // namespace dts

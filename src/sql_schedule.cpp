@@ -2,7 +2,7 @@
 #include "core/timing_words.hpp"
 #include "pg/as_owner.hpp"
 #include "pg/guard.hpp"
-#include "schedules.hpp"
+#include "schedule_ledger.hpp"
 #include "store/policy.hpp"
 
 namespace dts {
@@ -187,7 +187,9 @@ DTS_FUNCTION(dts_fire_by_hand) {
   SPI_finish();
   as.end();
   const int64 task = submit_due(s, due, GetCurrentTimestamp());
-  note_fired(s, due, task, backfill != 0 ? "backfill" : "by hand", backfill, true);
+  Ledger ledger;
+  ledger.fired(s.id, due, task, backfill != 0 ? "backfill" : "by hand", backfill, true);
+  ledger.write();
   PG_RETURN_INT64(task);
 }
 
