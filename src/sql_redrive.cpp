@@ -24,6 +24,7 @@ pg::Statement letter_owner{
     "SELECT l.owner::oid FROM dts.dead_letter d JOIN dts.lane l ON l.id = d.lane WHERE d.id = $1 FOR UPDATE OF d SKIP LOCKED",
     1,
     {INT8OID}};
+pg::Statement scheduled_again{"SELECT dts._scheduled_again($1, $1, $2 -> 'schedule')", 2, {INT8OID, JSONBOID}};
 pg::Statement key_again{"UPDATE dts.key SET free_at = NULL WHERE task = $1", 1, {INT8OID}};
 
 /// Whether there is a dead letter of the caller's that nobody else is redriving.
@@ -73,6 +74,10 @@ bool redrive(int64 id) {
     t.batch = DatumGetInt64(pg::column(0, 11, &null));
     if (null) t.batch = 0;
     key_again.run(values);
+    if ((t.flags & core::kScheduled) != 0 && t.extra != nullptr) {
+      const Datum again[] = {Int64GetDatum(id), PointerGetDatum(t.extra)};
+      scheduled_again.run(again);
+    }
     SPI_finish();
     as.end();
   }

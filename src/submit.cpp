@@ -161,8 +161,8 @@ void warn_if_not_loaded() {
                     errhint("Add this line to postgresql.conf and restart the server: shared_preload_libraries = 'dts'")));
 }
 
-/// The first task ever makes this database one that runs tasks here. Not the installation: pg_restore installs before it loads, and
-/// nothing may happen in between.
+}  // namespace
+
 void settle_site() {
   static Oid settled = InvalidOid;  // the dts.task for which a committed row was seen
   static TransactionId inserted_by = InvalidTransactionId;
@@ -184,6 +184,8 @@ void settle_site() {
     settled = store::catalog().task;
   }
 }
+
+namespace {
 
 void check_options(const Options& o) {
   check_interval(o.timeout, "timeout", 1000);
