@@ -31,7 +31,7 @@ bool is_idle(const PoolSlot& p) {
 bool claims_share(const PoolSlot& p) {
   int idle = 0;
   for (const uint64 w : p.idle) idle += std::popcount(w);
-  return p.used && (p.executors > idle || p.wanting != 0);
+  return p.used && p.runner == 0 && (p.executors > idle || p.wanting != 0);
 }
 
 int weight_of(const PoolSlot& p) {
@@ -200,7 +200,7 @@ long size_pools() {
   long next = -1;
   const bool running = settings::enabled && store::database_slot(MyDatabaseId, true)->gate;
   for (int i = 0; i < store::shared->pool_count; i++) {
-    if (!store::pools[i].used || store::pools[i].db != MyDatabaseId) continue;
+    if (!store::pools[i].used || store::pools[i].db != MyDatabaseId || store::pools[i].runner != 0) continue;
     if (running)
       next = sooner(next, size_pool(i, now));
     else

@@ -101,18 +101,24 @@ TimestampTz list_lanes() {
         "WITH RECURSIVE l AS ((SELECT t.lane FROM dts.task t WHERE t.state = 0 ORDER BY t.lane LIMIT 1) UNION ALL "
         "SELECT (SELECT t.lane FROM dts.task t WHERE t.state = 0 AND t.lane > l.lane ORDER BY t.lane LIMIT 1) FROM l WHERE l.lane IS NOT "
         "NULL) "
-        "SELECT d.id, d.owner::oid, d.queue, d.priority, f.run_at, d.handler, d.tenant FROM l JOIN dts.lane d ON d.id = l.lane JOIN "
-        "dts.queue q ON q.id = "
-        "d.queue "
+        "SELECT d.id, d.owner::oid, d.queue, d.priority, f.run_at, d.handler, d.tenant, d.runner, d.requires FROM l JOIN dts.lane d ON "
+        "d.id = "
+        "l.lane "
+        "JOIN dts.queue q ON q.id = d.queue "
         "CROSS JOIN LATERAL (SELECT t.run_at FROM dts.task t WHERE t.lane = d.id AND t.state = 0 ORDER BY t.run_at LIMIT 1) f "
         "WHERE NOT q.paused ORDER BY f.run_at",
         0,
         {}};
     each_row(with_rows, nullptr, [&](uint64 i) {
       bool null = false;
-      const store::LaneInfo lane{DatumGetInt32(pg::column(i, 1, &null)), DatumGetObjectId(pg::column(i, 2, &null)),
-                                 DatumGetInt32(pg::column(i, 3, &null)), static_cast<int16>(DatumGetInt32(pg::column(i, 4, &null))),
-                                 DatumGetInt32(pg::column(i, 6, &null)), store::tenant_hash(TextDatumGetCString(pg::column(i, 7, &null)))};
+      const store::LaneInfo lane{DatumGetInt32(pg::column(i, 1, &null)),
+                                 DatumGetObjectId(pg::column(i, 2, &null)),
+                                 DatumGetInt32(pg::column(i, 3, &null)),
+                                 static_cast<int16>(DatumGetInt32(pg::column(i, 4, &null))),
+                                 DatumGetInt32(pg::column(i, 6, &null)),
+                                 store::tenant_hash(TextDatumGetCString(pg::column(i, 7, &null))),
+                                 static_cast<core::Runner>(DatumGetInt16(pg::column(i, 8, &null))),
+                                 store::labels_of(TextDatumGetCString(pg::column(i, 9, &null)))};
       const TimestampTz due = DatumGetTimestampTz(pg::column(i, 5, &null));
       if (store::lane_slot_of(MyDatabaseId, lane.lane) >= 0) return;
       if (store::lane_slot_for(MyDatabaseId, lane, due) >= 0) {

@@ -13,6 +13,8 @@ using store::TaskTable;
 
 const char* text_arg(FunctionCallInfo fcinfo, int i) { return PG_ARGISNULL(i) ? nullptr : text_to_cstring(PG_GETARG_TEXT_PP(i)); }
 
+}  // namespace
+
 int64 submit_one(Prepared& p, const Options& o) {
   store::check_room(p.lane, store::submitted_here(p.lane), 1);
   TaskTable table = TaskTable::open();
@@ -33,6 +35,8 @@ int64 submit_one(Prepared& p, const Options& o) {
   table.close();
   return id;
 }
+
+namespace {
 
 Datum array_element_error(const char* argument) {
   ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("argument \"%s\" must not contain null", argument),

@@ -261,7 +261,7 @@ DTS_FUNCTION(dts_fence) {
 }
 
 DTS_FUNCTION(dts_start_failure) {
-  const int pool = store::shared == nullptr ? -1 : store::pool_of(MyDatabaseId, PG_GETARG_OID(0), false);
+  const int pool = store::shared == nullptr ? -1 : store::pool_of(MyDatabaseId, PG_GETARG_OID(0), core::Runner::Executor, false);
   if (pool < 0 || store::pools[pool].failure[0] == '\0' || store::pools[pool].executors > 0) PG_RETURN_NULL();
   PG_RETURN_DATUM(CStringGetTextDatum(store::pools[pool].failure));
 }

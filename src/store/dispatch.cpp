@@ -32,6 +32,12 @@ void want_executor(PoolSlot& p) {
   if (p.executors == 0 || static_cast<int>(pg_atomic_read_u32(&shared->executors)) < settings::max_workers) tell_scheduler(p.db, kGrow);
 }
 
+/// Somebody is to look for work in a pool.
+void call(PoolSlot& p) {
+  if (p.runner == static_cast<int16>(core::Runner::Agent)) return;
+  if (!wake_idle(p)) want_executor(p);
+}
+
 /// Is something due, or due before the scheduler's clock rings? Returns whether the pool has due work.
 bool due_or_clock(const LaneSlot& l, int64 now, DatabaseSlot* d) {
   // Lanes with nothing to do cost one look at memory: there may be thousands of them.
@@ -54,7 +60,7 @@ void notify(int slot) {
   const LaneSlot& l = lanes[slot];
   const int pool = l.pool;
   if (pool < 0 || !due_or_clock(l, GetCurrentTimestamp(), database_slot(l.db, false))) return;
-  if (!wake_idle(pools[pool])) want_executor(pools[pool]);
+  call(pools[pool]);
 }
 
 void notify_pool(int pool) {
@@ -66,7 +72,7 @@ void notify_pool(int pool) {
   DatabaseSlot* const d = database_slot(pools[pool].db, false);
   for (int i = pools[pool].lane_head; i != -1; i = lanes[i].next) due |= due_or_clock(lanes[i], now, d);
   LWLockRelease(&shared->directory);
-  if (due && !wake_idle(pools[pool])) want_executor(pools[pool]);
+  if (due) call(pools[pool]);
 }
 
 void notify_limit(int limit) {
@@ -81,7 +87,7 @@ void notify_limit(int limit) {
     const int pool = lanes[i].pool;
     if (pool == own || pool == told || !due_or_clock(lanes[i], now, d)) continue;
     told = pool;
-    if (!wake_idle(pools[pool])) want_executor(pools[pool]);
+    call(pools[pool]);
   }
   LWLockRelease(&shared->directory);
 }
@@ -118,13 +124,13 @@ bool before(const Choice& a, const Choice& b) {
 
 }  // namespace
 
-int choose_lane(int pool, int64 now) {
+int choose_lane(int pool, int64 now, LaneFilter allowed, const void* what) {
   Choice best{-1, -1, 0, 0, 0};
   const uint64 least = pg_atomic_read_u64(&pools[pool].had);
   LWLockAcquire(&shared->directory, LW_SHARED);
   for (int i = pools[pool].lane_head; i != -1; i = lanes[i].next) {
     const LaneSlot& l = lanes[i];
-    if (wanted_at(l) > now) continue;
+    if (wanted_at(l) > now || (allowed != nullptr && !allowed(l, what))) continue;
     const int64 due = due_at(l, now);
     if (due > now || paused(l)) continue;
     const Choice c{i, l.turn, Max(pg_atomic_read_u64(&turns[l.turn].had), least), aged(l, due, now), due};
@@ -138,7 +144,7 @@ void turn_join(int slot) {
   LaneSlot& l = lanes[slot];
   int turn = -1;
   for (int i = pools[l.pool].lane_head; i != -1 && turn < 0; i = lanes[i].next)
-    if (i != slot && lanes[i].tenant == l.tenant) turn = lanes[i].turn;
+    if (i != slot && lanes[i].tenant == l.tenant && lanes[i].owner == l.owner) turn = lanes[i].turn;
   for (int i = slot; turn < 0; i = (i + 1) % settings::max_lanes)  // there is one for each lane
     if (turns[i].lanes == 0) turn = i;
   TurnSlot& t = turns[turn];
@@ -164,10 +170,17 @@ void turn_begin(int slot) {
   if (had > least) pg_atomic_write_u64(&p.had, had);
 }
 
+namespace {
+int weight_of(const LaneSlot& l, Scope scope) {
+  const int limit = l.limit[static_cast<int>(scope)];
+  return limit < 0 ? 1 : Max(1, limits[limit].weight);
+}
+}  // namespace
+
 void turn_charge(int slot, int64 us) {
   const LaneSlot& l = lanes[slot];
-  const int limit = l.limit[static_cast<int>(Scope::Tenant)];
-  const int weight = limit < 0 ? 1 : Max(1, limits[limit].weight);
+  int weight = weight_of(l, Scope::Tenant);
+  if (pools[l.pool].runner != static_cast<int16>(core::Runner::Executor)) weight *= weight_of(l, Scope::Owner);
   pg_atomic_fetch_add_u64(&turns[l.turn].had, us / weight);
 }
 
