@@ -29,7 +29,7 @@ struct Target {
   int port = 0;
 };
 
-enum class Verdict { Allowed, NoRule, Denied, Address };
+enum class Egress { Allowed, NoRule, Denied, Address };
 
 inline std::string lower(std::string_view s) {
   std::string out(s);
@@ -95,28 +95,28 @@ inline bool rule_matches(const EgressRule& r, const Target& t) {
 }
 
 /// Before a name is looked up.
-inline Verdict may_ask(const std::vector<EgressRule>& rules, const Target& t) {
+inline Egress may_ask(const std::vector<EgressRule>& rules, const Target& t) {
   bool allowed = false;
   for (const EgressRule& r : rules) {
     if (!rule_matches(r, t)) continue;
-    if (!r.allow) return Verdict::Denied;
+    if (!r.allow) return Egress::Denied;
     allowed = true;
   }
-  return allowed ? Verdict::Allowed : Verdict::NoRule;
+  return allowed ? Egress::Allowed : Egress::NoRule;
 }
 
 /// With the address that a connection is about to be, or was, made to. A rule for a host that is an address allows that address.
-inline Verdict may_connect(const std::vector<EgressRule>& rules, const Target& t, const Address& a) {
-  const Verdict asked = may_ask(rules, t);
-  if (asked != Verdict::Allowed || is_public(a)) return asked;
+inline Egress may_connect(const std::vector<EgressRule>& rules, const Target& t, const Address& a) {
+  const Egress asked = may_ask(rules, t);
+  if (asked != Egress::Allowed || is_public(a)) return asked;
   for (const EgressRule& r : rules) {
     if (!r.allow || !rule_matches(r, t)) continue;
     Address own;
-    if (parse_address(plain_host(r.host), &own) && own == a) return Verdict::Allowed;
+    if (parse_address(plain_host(r.host), &own) && own == a) return Egress::Allowed;
     for (const Network& n : r.networks)
-      if (lies_in(a, n)) return Verdict::Allowed;
+      if (lies_in(a, n)) return Egress::Allowed;
   }
-  return Verdict::Address;
+  return Egress::Address;
 }
 
 }  // namespace dts::core

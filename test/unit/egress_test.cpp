@@ -135,40 +135,40 @@ EgressRule allow(const char* host) {
 
 TEST(Egress, Rules) {
   const Target https{"https", "api.example.com", 443}, http{"http", "api.example.com", 80}, odd{"https", "api.example.com", 8443};
-  EXPECT_EQ(may_ask({}, https), Verdict::NoRule);
+  EXPECT_EQ(may_ask({}, https), Egress::NoRule);
   std::vector<EgressRule> rules{allow("*.example.com")};
-  EXPECT_EQ(may_ask(rules, https), Verdict::Allowed);
-  EXPECT_EQ(may_ask(rules, http), Verdict::NoRule) << "without a word on schemes only what encrypts";
-  EXPECT_EQ(may_ask(rules, odd), Verdict::NoRule) << "without a word on ports only the scheme's own";
+  EXPECT_EQ(may_ask(rules, https), Egress::Allowed);
+  EXPECT_EQ(may_ask(rules, http), Egress::NoRule) << "without a word on schemes only what encrypts";
+  EXPECT_EQ(may_ask(rules, odd), Egress::NoRule) << "without a word on ports only the scheme's own";
   rules[0].schemes = {"http", "https"};
   rules[0].ports = {{80, 80}, {8000, 9000}};
-  EXPECT_EQ(may_ask(rules, http), Verdict::Allowed);
-  EXPECT_EQ(may_ask(rules, odd), Verdict::Allowed);
-  EXPECT_EQ(may_ask(rules, https), Verdict::NoRule);
+  EXPECT_EQ(may_ask(rules, http), Egress::Allowed);
+  EXPECT_EQ(may_ask(rules, odd), Egress::Allowed);
+  EXPECT_EQ(may_ask(rules, https), Egress::NoRule);
   EgressRule deny = allow("api.example.com");
   deny.allow = false;
   rules.push_back(deny);
-  EXPECT_EQ(may_ask(rules, http), Verdict::Denied) << "a denial needs no scheme or port, and wins";
+  EXPECT_EQ(may_ask(rules, http), Egress::Denied) << "a denial needs no scheme or port, and wins";
 }
 
 TEST(Egress, Addresses) {
   const Target t{"https", "api.example.com", 443};
   std::vector<EgressRule> rules{allow("*")};
-  EXPECT_EQ(may_connect(rules, t, address("8.8.8.8")), Verdict::Allowed);
-  EXPECT_EQ(may_connect(rules, t, address("127.0.0.1")), Verdict::Address) << "the name may lead anywhere, the address may not";
-  EXPECT_EQ(may_connect(rules, t, address("::ffff:10.0.0.1")), Verdict::Address);
+  EXPECT_EQ(may_connect(rules, t, address("8.8.8.8")), Egress::Allowed);
+  EXPECT_EQ(may_connect(rules, t, address("127.0.0.1")), Egress::Address) << "the name may lead anywhere, the address may not";
+  EXPECT_EQ(may_connect(rules, t, address("::ffff:10.0.0.1")), Egress::Address);
   EgressRule inside = allow("api.example.com");
   inside.networks.resize(1);
   ASSERT_TRUE(parse_network("10.0.0.0/8", &inside.networks[0]));
   rules.push_back(inside);
-  EXPECT_EQ(may_connect(rules, t, address("10.0.0.1")), Verdict::Allowed);
-  EXPECT_EQ(may_connect(rules, t, address("::ffff:10.0.0.1")), Verdict::Allowed);
-  EXPECT_EQ(may_connect(rules, t, address("127.0.0.1")), Verdict::Address);
-  EXPECT_EQ(may_connect(rules, Target{"https", "other.org", 443}, address("10.0.0.1")), Verdict::Address)
+  EXPECT_EQ(may_connect(rules, t, address("10.0.0.1")), Egress::Allowed);
+  EXPECT_EQ(may_connect(rules, t, address("::ffff:10.0.0.1")), Egress::Allowed);
+  EXPECT_EQ(may_connect(rules, t, address("127.0.0.1")), Egress::Address);
+  EXPECT_EQ(may_connect(rules, Target{"https", "other.org", 443}, address("10.0.0.1")), Egress::Address)
       << "networks are for the rule's hosts";
   rules = {allow("127.0.0.1")};
-  EXPECT_EQ(may_connect(rules, Target{"https", "127.0.0.1", 443}, address("127.0.0.1")), Verdict::Allowed);
-  EXPECT_EQ(may_connect(rules, Target{"https", "127.0.0.1", 443}, address("127.0.0.2")), Verdict::Address);
+  EXPECT_EQ(may_connect(rules, Target{"https", "127.0.0.1", 443}, address("127.0.0.1")), Egress::Allowed);
+  EXPECT_EQ(may_connect(rules, Target{"https", "127.0.0.1", 443}, address("127.0.0.2")), Egress::Address);
 }
 
 TEST(Url, Checks) {
