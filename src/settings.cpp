@@ -28,6 +28,8 @@ int http_timeout_ms = 30000;
 int http_connect_timeout_ms = 10000;
 int http_host_connections = 0;
 int http_lookups = 16;
+int breaker_failures = 10;
+int breaker_pause_ms = 5000;
 int max_response_kb = 1024;
 char* http_ca_file = nullptr;
 char* secret_key_file = nullptr;
@@ -74,6 +76,10 @@ constexpr IntSetting kInts[] = {
     {"dts.http_host_connections", "Requests that one database sends at once to one host and port; 0: any number.", &http_host_connections,
      0, 1000000, PGC_SIGHUP, 0},
     {"dts.http_lookups", "Names that a courier looks up at once.", &http_lookups, 1, 256, PGC_SIGHUP, 0},
+    {"dts.breaker_failures", "Failures in a row after which requests to a host wait; 0: they never do.", &breaker_failures, 0, 1000000,
+     PGC_SIGHUP, 0},
+    {"dts.breaker_pause", "How long requests to such a host wait before one tries again; doubled each time, up to five minutes.",
+     &breaker_pause_ms, 10, 300000, PGC_SIGHUP, GUC_UNIT_MS},
     {"dts.max_response", "Most that a request may ask to keep of a response's body.", &max_response_kb, 1, 65536, PGC_SUSET, GUC_UNIT_KB},
     {"dts.debug_schedule_clock", "Seconds by which the clock of schedules is ahead of the server's, for tests.", &schedule_clock_offset_s,
      -2000000000, 2000000000, PGC_SIGHUP, GUC_UNIT_S | GUC_NOT_IN_SAMPLE},

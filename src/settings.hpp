@@ -27,6 +27,8 @@ extern int http_timeout_ms;
 extern int http_connect_timeout_ms;
 extern int http_host_connections;
 extern int http_lookups;
+extern int breaker_failures;
+extern int breaker_pause_ms;
 extern int max_response_kb;
 extern char* http_ca_file;
 extern char* secret_key_file;
