@@ -1,9 +1,11 @@
 // What is due becomes leased, on disk, and only then leaves.
 #include "courier.hpp"
+#include "executor.hpp"
 #include "pg/guard.hpp"
 #include "pg/point.hpp"
 #include "settings.hpp"
 #include "store/board.hpp"
+#include "store/journal.hpp"
 #include "store/keys.hpp"
 
 namespace dts {
@@ -25,7 +27,7 @@ struct Claim {
   int transfer[kAtOnce];
   Rendered* rendered[kAtOnce];
   int lane_slot = -1;  // claimed from last: backs off if the transaction fails
-  bool wrote = false;
+  bool wrote = false, charged = false;
 };
 Claim claim;
 
@@ -89,6 +91,13 @@ bool take(TaskTable& table, const Task& t, const LaneInfo& lane, int transfer) {
                 "the owner of the task may not log in, or does not exist any more");
     return false;
   }
+  // What takes this process down while it is made ready must not do so for ever.
+  if (const store::Charge charge = store::charge_of(MyDatabaseId, t.id); charge != store::Charge::None) {
+    claim.charged = true;
+    record_charge(table, t, lane, charge);
+    return false;
+  }
+  store::journal_running(courier.slot, MyDatabaseId, t.id);
   Jsonb* payload = nullptr;
   Jsonb* const request = request_of(t, &payload);
   Task leased = t;
@@ -174,6 +183,7 @@ int claim_lane(TaskTable& table, int lane_slot, int most) {
   reserved_count = n;
   for (int i = 0; i < n; i++)
     if (!take(table, tasks[i], lane, reserved[i])) store::transfer_free(reserved[i]);
+  store::journal_running(courier.slot, 0, 0);
   reserved_count = 0;
   return n;
 }
@@ -193,7 +203,7 @@ void run_claim(int room) {
   }
   table.close();
   DTS_POINT("courier.claimed");
-  courier_commit(claim.n > 0);
+  courier_commit(claim.n > 0 || claim.charged);
   DTS_POINT("courier.leased");
   if (claim.n > 0 && claim.lane_slot >= 0) store::back_on(claim.lane_slot);
 }

@@ -462,7 +462,7 @@ void render_http(Render* r, Jsonb* request) {
   add_headers(r, request);
   set_body(r, request);
   const char* const method = text_member(request, "method");
-  q.method = method != nullptr ? method : q.has_body ? "POST" : "GET";
+  q.method = pstrdup(method != nullptr ? method : q.has_body ? "POST" : "GET");
   for (char* c = const_cast<char*>(q.method); *c != '\0'; c++) *c = static_cast<char>(pg_toupper(static_cast<unsigned char>(*c)));
   const char* const id = message_id(r->task);
   const char* const idempotency = text_member(request, "idempotency_header");

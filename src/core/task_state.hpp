@@ -33,17 +33,6 @@ constexpr Runner runner_of(Kind k) {
   }
 }
 
-/// Who runs tasks of a kind; a lane has one. Processes of one never claim from lanes of another.
-enum class Runner : int16_t { Executor = 0, Courier = 1, Agent = 2 };
-constexpr Runner runner_of(Kind k) {
-  switch (k) {
-    case Kind::Http:
-    case Kind::Mail: return Runner::Courier;
-    case Kind::Command: return Runner::Agent;
-    default: return Runner::Executor;
-  }
-}
-
 /// Whether a task in this state has ended.
 constexpr bool is_end(State s) { return s >= State::Succeeded && s <= State::Skipped; }
 

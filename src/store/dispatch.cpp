@@ -35,7 +35,8 @@ void want_executor(PoolSlot& p) {
 /// Somebody is to look for work in a pool.
 void call(PoolSlot& p) {
   if (p.runner == static_cast<int16>(core::Runner::Agent)) return;
-  if (!wake_idle(p)) want_executor(p);
+  // A courier that is not idle looks again before it sleeps.
+  if (!wake_idle(p) && (p.runner != static_cast<int16>(core::Runner::Courier) || p.executors == 0)) want_executor(p);
 }
 
 /// Is something due, or due before the scheduler's clock rings? Returns whether the pool has due work.
