@@ -2,6 +2,7 @@
 #include "core/egress.hpp"
 #include "pg/guard.hpp"
 #include "request.hpp"
+#include "store/transfers.hpp"
 #include "submit.hpp"
 
 namespace dts {
@@ -145,3 +146,58 @@ DTS_FUNCTION(dts_submit_mail) {
 }
 
 DTS_FUNCTION(dts_check_host_pattern) { PG_RETURN_BOOL(core::is_host_pattern(text_to_cstring(PG_GETARG_TEXT_PP(0)))); }
+
+DTS_FUNCTION(dts_check_request) {
+  if (PG_ARGISNULL(1) || !JB_ROOT_IS_OBJECT(PG_GETARG_JSONB_P(1)))
+    ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("a request must be a JSON object"),
+                    errhint("Its keys are the arguments of dts.submit_http or dts.submit_mail.")));
+  const bool mail = strcmp(text_to_cstring(PG_GETARG_TEXT_PP(0)), "mail") == 0;
+  check_request(mail ? core::Kind::Mail : core::Kind::Http, PG_GETARG_JSONB_P(1), PG_GETARG_OID(2), true,
+                mail ? "argument \"mail\"" : "argument \"http\"");
+  PG_RETURN_VOID();
+}
+
+DTS_FUNCTION(dts_hosts) {
+  InitMaterializedSRF(fcinfo, 0);
+  auto* const info = reinterpret_cast<ReturnSetInfo*>(fcinfo->resultinfo);
+  if (store::shared == nullptr) return Datum{0};
+  for (int i = 0; i < store::kHosts; i++) {
+    LWLockAcquire(&store::transfer_head->hosts_lock, LW_SHARED);
+    const store::HostSlot h = store::hosts[i];
+    LWLockRelease(&store::transfer_head->hosts_lock);
+    if (!h.used || h.db != MyDatabaseId) continue;
+    const char* const circuit = h.circuit == store::Circuit::Closed ? "closed" : h.circuit == store::Circuit::Open ? "open" : "half open";
+    Datum v[11] = {CStringGetTextDatum(h.name),
+                   CStringGetTextDatum(circuit),
+                   Int32GetDatum(h.in_flight),
+                   Int32GetDatum(h.failures),
+                   TimestampTzGetDatum(h.open_until),
+                   Int64GetDatum(h.succeeded),
+                   Int64GetDatum(h.failed),
+                   Int64GetDatum(h.deferred),
+                   Float8GetDatum(h.mean_us),
+                   CStringGetTextDatum(h.last_error),
+                   TimestampTzGetDatum(h.last_failure_at)};
+    bool nulls[11] = {};
+    nulls[4] = h.circuit != store::Circuit::Open;
+    nulls[9] = h.last_error[0] == '\0';
+    nulls[10] = h.last_failure_at == 0;
+    tuplestore_putvalues(info->setResult, info->setDesc, v, nulls);
+  }
+  return Datum{0};
+}
+
+DTS_FUNCTION(dts_reset_host) {
+  if (PG_ARGISNULL(1))
+    ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("argument \"host\" must not be null"),
+                    errhint("Give a host of the view dts.hosts, as \"name:port\".")));
+  const char* const name = text_to_cstring(PG_GETARG_TEXT_PP(1));
+  bool found = false;
+  for (int i = 0; store::shared != nullptr && i < store::kHosts; i++) {
+    store::HostSlot& h = store::hosts[i];
+    if (!h.used || h.db != MyDatabaseId || strcmp(h.name, name) != 0) continue;
+    h.reset = found = true;
+    h.open_until = GetCurrentTimestamp();
+  }
+  PG_RETURN_BOOL(found);
+}
