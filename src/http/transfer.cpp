@@ -149,7 +149,6 @@ Failure failure_of(CURLcode code) {
     case CURLE_HTTP2_STREAM:
     case CURLE_HTTP2:
     case CURLE_SEND_FAIL_REWIND: return Failure::Broken;
-    case CURLE_UNSUPPORTED_PROTOCOL:
     case CURLE_URL_MALFORMAT: return Failure::Refused;
     case CURLE_LOGIN_DENIED: return Failure::Rejected;
     case CURLE_OUT_OF_MEMORY: return Failure::Local;
