@@ -62,4 +62,20 @@ inline std::string percent_encode(std::string_view s) {
   return out;
 }
 
+/// A text as it stands between the quotes of JSON, as most libraries write it.
+inline std::string json_escape(std::string_view s) {
+  std::string out;
+  for (const char c : s) {
+    switch (c) {
+      case '"': out += "\\\""; break;
+      case '\\': out += "\\\\"; break;
+      case '\n': out += "\\n"; break;
+      case '\r': out += "\\r"; break;
+      case '\t': out += "\\t"; break;
+      default: out += c;
+    }
+  }
+  return out;
+}
+
 }  // namespace dts::core

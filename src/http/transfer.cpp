@@ -290,7 +290,12 @@ bool Transfer::prepare(CURL* handle, const char* ca_file) {
   curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, this);
   curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
   curl_easy_setopt(easy, CURLOPT_WRITEDATA, this);
-  if (is_mail) return prepare_mail();
+  if (is_mail) {
+    // A connection is judged by libcurl when it is made: one that was made without encryption, or with another login, is not used again.
+    curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, 1L);
+    curl_easy_setopt(easy, CURLOPT_FORBID_REUSE, 1L);
+    return prepare_mail();
+  }
   curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, on_request);
   curl_easy_setopt(easy, CURLOPT_PREREQDATA, this);
   curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header);
@@ -442,10 +447,11 @@ void Transfer::hide_secrets() {
   for (const auto& s : secrets) {
     if (s.second.size() < 4) continue;
     const std::string shown = "${secret:" + s.first + "}";
-    const std::string encoded = core::percent_encode(s.second);
+    const std::string encoded = core::percent_encode(s.second), quoted = core::json_escape(s.second);
     for (std::string* const where : {&message, &got_headers, &got_body, &last_url}) {
       replace_all(where, s.second, shown);
       if (encoded != s.second) replace_all(where, encoded, shown);
+      if (quoted != s.second) replace_all(where, quoted, shown);
     }
   }
 }
