@@ -52,23 +52,10 @@ void after_transaction(bool) {
 
 /// Takes over the slot that the scheduler reserved; false if it was given away meanwhile.
 bool enter(Datum arg) {
-  self.slot = DatumGetInt32(arg);
-  uint64 generation = 0;
-  memcpy(&generation, MyBgworkerEntry->bgw_extra, sizeof(generation));
-  store::ExecutorSlot& s = store::slots[self.slot];
-  LWLockAcquire(&store::shared->directory, LW_EXCLUSIVE);
-  const bool mine = s.kind == store::ExecutorSlot::Kind::Starting && s.generation == generation;
-  if (mine) {
-    s.proc = MyProc;
-    s.pid = MyProcPid;
-    s.since = GetCurrentTimestamp();
-    s.kind = store::ExecutorSlot::Kind::Live;
-    self.pool = s.pool;
-    store::own_slot = self.slot;
-    self.owner = s.owner;
-  }
-  LWLockRelease(&store::shared->directory);
-  return mine;
+  if (!store::slot_enter(arg, &self.slot)) return false;
+  self.pool = store::slots[self.slot].pool;
+  self.owner = store::slots[self.slot].owner;
+  return true;
 }
 
 /// Blocked tasks that somebody could not decide are looked at before anything else is claimed. False if there was nothing to look at.

@@ -191,7 +191,7 @@ const char* text_of(const Task& t, bool* payload) {
   *payload = t.handler != 0;
   if (t.handler == 0) return t.sql == nullptr ? "" : text_to_cstring(t.sql);
   const store::Handler* const h = store::handler_by_id(t.handler);
-  return h == nullptr ? nullptr : pstrdup(h->sql);
+  return h == nullptr || h->sql == nullptr ? nullptr : pstrdup(h->sql);
 }
 
 namespace {

@@ -70,14 +70,14 @@ void read(const JsonbValue& v, const Place& /*at*/, Jsonb** to) { *to = json_of(
 
 struct Option {
   const char* name;
-  bool many;  // the set-returning forms have it too
+  enum class In : uint8 { All, One, Sql } in;  // all forms, those that submit one task, those that submit SQL
   void (*from_datum)(Datum, Options*);
   void (*from_json)(const JsonbValue&, const Place&, Options*);
 };
 
 template <auto Member>
-constexpr Option option(const char* name, bool many = true) {
-  return {name, many, [](Datum d, Options* o) { read(d, &(o->*Member)); },
+constexpr Option option(const char* name, Option::In in = Option::In::All) {
+  return {name, in, [](Datum d, Options* o) { read(d, &(o->*Member)); },
           [](const JsonbValue& v, const Place& at, Options* o) { read(v, at, &(o->*Member)); }};
 }
 
@@ -91,11 +91,11 @@ constexpr Option kOptions[] = {
     option<&Options::retry>("retry"),
     option<&Options::timeout>("timeout"),
     option<&Options::expires>("expires"),
-    option<&Options::key>("key", false),
-    option<&Options::on_conflict>("on_conflict", false),
-    option<&Options::key_ttl>("key_ttl", false),
-    option<&Options::transactional>("transactional"),
-    option<&Options::capture>("capture"),
+    option<&Options::key>("key", Option::In::One),
+    option<&Options::on_conflict>("on_conflict", Option::In::One),
+    option<&Options::key_ttl>("key_ttl", Option::In::One),
+    option<&Options::transactional>("transactional", Option::In::Sql),
+    option<&Options::capture>("capture", Option::In::Sql),
     option<&Options::labels>("labels"),
     option<&Options::tenant>("tenant"),
     option<&Options::owner>("owner"),
@@ -110,11 +110,11 @@ Jsonb* json_of(const JsonbValue& v) { return JsonbValueToJsonb(const_cast<JsonbV
 
 const char* text_option(const JsonbValue& v, const char* key, const char* object) { return text_of(v, {key, object}); }
 
-Options read_options(FunctionCallInfo fcinfo, int first, bool many) {
+Options read_options(FunctionCallInfo fcinfo, int first, bool many, bool sql) {
   Options o;
   int i = first;
   for (const Option& option : kOptions) {
-    if (many && !option.many) continue;
+    if ((many && option.in == Option::In::One) || (!sql && option.in == Option::In::Sql)) continue;
     Assert(i < PG_NARGS());
     if (!PG_ARGISNULL(i)) option.from_datum(PG_GETARG_DATUM(i), &o);
     i++;

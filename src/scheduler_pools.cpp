@@ -31,7 +31,7 @@ bool is_idle(const PoolSlot& p) {
 bool claims_share(const PoolSlot& p) {
   int idle = 0;
   for (const uint64 w : p.idle) idle += std::popcount(w);
-  return p.used && (p.executors > idle || p.wanting != 0);
+  return p.used && p.runner == 0 && (p.executors > idle || p.wanting != 0);
 }
 
 int weight_of(const PoolSlot& p) {
@@ -94,7 +94,7 @@ void make_room(const PoolSlot& wanting) {
   int victim = -1, best = 0;
   for (int k = 0; k < store::kMaxSlots; k++) {
     const ExecutorSlot& s = store::slots[k];
-    if (s.kind != ExecutorSlot::Kind::Live || s.retire || &store::pools[s.pool] == &wanting) continue;
+    if (s.kind != ExecutorSlot::Kind::Live || s.retire || &store::pools[s.pool] == &wanting || store::pools[s.pool].runner != 0) continue;
     const PoolSlot& p = store::pools[s.pool];
     const bool idle = (p.idle[k / 64] >> (k % 64) & 1) != 0;
     const int rank = idle                                                                                             ? 3
@@ -114,13 +114,13 @@ void make_room(const PoolSlot& wanting) {
 /// Starts one executor for a pool; false if it has to wait.
 bool grow(int pool) {
   PoolSlot& p = store::pools[pool];
-  if (somebody_waits_longer(p)) return false;
+  if (p.runner == 0 && somebody_waits_longer(p)) return false;
   uint64 generation = 0;
   const int slot = store::slot_reserve(pool, &generation);
   if (slot < 0) return false;
   MemoryContext const old = MemoryContextSwitchTo(TopMemoryContext);
   BackgroundWorkerHandle* handle = nullptr;
-  const bool started = start_executor(slot, generation, &handle);
+  const bool started = start_executor(slot, p.runner == 1, generation, &handle);
   MemoryContextSwitchTo(old);
   if (!started) {
     store::slot_free(slot);
@@ -153,8 +153,10 @@ long size_pool(int pool, TimestampTz now) {
     set_wanting(p, false);
     return ms_until(p.retry_at, now);
   }
+  // One courier serves all; it looks again by itself.
+  if (p.runner == 1 && p.executors > 0) return -1;
   if (p.executors > 0 && now - since < kGrowDelayMs * 1000) return kGrowDelayMs;
-  if (settings::max_workers == 0) return -1;
+  if (settings::max_workers == 0 && p.runner == 0) return -1;
   // One start at a time in each pool: until it has arrived, more would only come too late.
   for (int k = 0; k < store::kMaxSlots; k++)
     if (store::slots[k].kind == ExecutorSlot::Kind::Starting && store::slots[k].pool == pool) return p.executors > 1 ? kGrowDelayMs : -1;
@@ -164,6 +166,7 @@ long size_pool(int pool, TimestampTz now) {
     return kGrowDelayMs;
   }
   if (p.retry_at > now) return ms_until(p.retry_at, now);
+  if (p.runner != 0) return 1000;  // all slots are in use
   if (p.executors >= share_of(p)) {
     set_wanting(p, false);
     return 1000;  // nobody tells when an executor of another pool becomes idle
@@ -181,7 +184,7 @@ void shed() {
   for (const bool want_idle : {true, false}) {
     for (int k = 0; k < store::kMaxSlots && excess > 0; k++) {
       ExecutorSlot& s = store::slots[k];
-      if (s.kind != ExecutorSlot::Kind::Live || s.retire) continue;
+      if (s.kind != ExecutorSlot::Kind::Live || s.retire || store::pools[s.pool].runner != 0) continue;
       const bool idle = (store::pools[s.pool].idle[k / 64] >> (k % 64) & 1) != 0;
       if (idle != want_idle) continue;
       s.retire = true;
@@ -200,7 +203,7 @@ long size_pools() {
   long next = -1;
   const bool running = settings::enabled && store::database_slot(MyDatabaseId, true)->gate;
   for (int i = 0; i < store::shared->pool_count; i++) {
-    if (!store::pools[i].used || store::pools[i].db != MyDatabaseId) continue;
+    if (!store::pools[i].used || store::pools[i].db != MyDatabaseId || store::pools[i].runner > 1) continue;
     if (running)
       next = sooner(next, size_pool(i, now));
     else

@@ -1,7 +1,10 @@
+#include <algorithm>
+
 #include "scheduler_transaction.hpp"
 #include "settings.hpp"
 #include "store/journal.hpp"
 #include "store/keys.hpp"
+#include "store/transfers.hpp"
 
 namespace dts {
 
@@ -14,6 +17,7 @@ using store::Task;
 using store::TaskTable;
 
 constexpr int kSlice = 500;
+constexpr int kLapsedAtOnce = 50;
 
 }  // namespace
 
@@ -109,18 +113,24 @@ TimestampTz list_lanes() {
         "WITH RECURSIVE l AS ((SELECT t.lane FROM dts.task t WHERE t.state = 0 ORDER BY t.lane LIMIT 1) UNION ALL "
         "SELECT (SELECT t.lane FROM dts.task t WHERE t.state = 0 AND t.lane > l.lane ORDER BY t.lane LIMIT 1) FROM l WHERE l.lane IS NOT "
         "NULL) "
-        "SELECT d.id, d.owner::oid, d.queue, d.priority, f.run_at, d.handler, d.tenant FROM l JOIN dts.lane d ON d.id = l.lane JOIN "
-        "dts.queue q ON q.id = "
-        "d.queue "
+        "SELECT d.id, d.owner::oid, d.queue, d.priority, f.run_at, d.handler, d.tenant, d.runner, d.requires FROM l JOIN dts.lane d ON "
+        "d.id = "
+        "l.lane "
+        "JOIN dts.queue q ON q.id = d.queue "
         "CROSS JOIN LATERAL (SELECT t.run_at FROM dts.task t WHERE t.lane = d.id AND t.state = 0 ORDER BY t.run_at LIMIT 1) f "
         "WHERE NOT q.paused ORDER BY f.run_at",
         0,
         {}};
     each_row(with_rows, nullptr, [&](uint64 i) {
       bool null = false;
-      const store::LaneInfo lane{DatumGetInt32(pg::column(i, 1, &null)), DatumGetObjectId(pg::column(i, 2, &null)),
-                                 DatumGetInt32(pg::column(i, 3, &null)), static_cast<int16>(DatumGetInt32(pg::column(i, 4, &null))),
-                                 DatumGetInt32(pg::column(i, 6, &null)), store::tenant_hash(TextDatumGetCString(pg::column(i, 7, &null)))};
+      const store::LaneInfo lane{DatumGetInt32(pg::column(i, 1, &null)),
+                                 DatumGetObjectId(pg::column(i, 2, &null)),
+                                 DatumGetInt32(pg::column(i, 3, &null)),
+                                 static_cast<int16>(DatumGetInt32(pg::column(i, 4, &null))),
+                                 DatumGetInt32(pg::column(i, 6, &null)),
+                                 store::tenant_hash(TextDatumGetCString(pg::column(i, 7, &null))),
+                                 static_cast<core::Runner>(DatumGetInt16(pg::column(i, 8, &null))),
+                                 store::labels_of(TextDatumGetCString(pg::column(i, 9, &null)))};
       const TimestampTz due = DatumGetTimestampTz(pg::column(i, 5, &null));
       if (store::lane_slot_of(MyDatabaseId, lane.lane) >= 0) return;
       if (store::lane_slot_for(MyDatabaseId, lane, due) >= 0) {
@@ -195,40 +205,52 @@ bool apply_requests() {
   return complete;
 }
 
+namespace {
+
+/// Takes one lease back, if nobody holds it any more.
+void lapse(TaskTable& table, int64 id) {
+  Task t;
+  if (table.lock(id, &t) != TaskTable::Found::Locked || t.state != State::Leased || store::slots_hold(MyDatabaseId, t.id)) return;
+  const Lane* const lane = store::lane_by_id(t.lane);
+  if (lane == nullptr) return;
+  Outcome o;
+  o.ended_at = GetCurrentTimestamp();
+  const store::Charge charge = store::charge_of(MyDatabaseId, t.id);
+  o.charged = charge != store::Charge::None;
+  o.crashed = charge == store::Charge::Crash;
+  o.error = store::error_json(ERRCODE_ADMIN_SHUTDOWN, "the server process that ran this task is gone",
+                              "It may have had its effect, in part or whole.");
+  t.attempt--;  // it was counted when it was leased
+  if (store::board_has(MyDatabaseId, t.id)) {
+    o.state = State::Cancelled;
+    store::end_task(table, t, lane->info, o);
+  } else {
+    store::fail_task(table, t, lane->info, o, !o.crashed);
+  }
+}
+
+}  // namespace
+
 void lapse_leases() {
-  static pg::Statement leased{"SELECT id FROM dts.task WHERE state = 2 AND kind = 0 LIMIT $1", 1, {INT4OID}};
-  auto* const task = static_cast<int64*>(palloc(sizeof(int64) * kSlice));
-  int n = 0;
-  const Datum values[] = {Int32GetDatum(kSlice)};
-  in_transaction("looking at leases", [&] { n = ids(leased, values, kSlice, task); });
-  for (int i = 0; i < n; i++) {
-    if (store::slots_hold(MyDatabaseId, task[i])) continue;
-    in_transaction("taking a lease back", [&] {
+  // Those of agents (kind 3) have a clock of their own. A courier may hold thousands: what it holds is looked up once for all.
+  static pg::Statement leased{"SELECT id FROM dts.task WHERE state = 2 AND kind < 3 ORDER BY id LIMIT $1", 1, {INT4OID}};
+  const int room = settings::max_transfers + store::kMaxSlots + kSlice;
+  auto* const task = static_cast<int64*>(palloc(sizeof(int64) * static_cast<Size>(room)));
+  int64* held = nullptr;
+  const int held_count = store::transfers_of(MyDatabaseId, &held);
+  int n = 0, gone = 0;
+  const Datum values[] = {Int32GetDatum(room)};
+  in_transaction("looking at leases", [&] { n = ids(leased, values, room, task); });
+  for (int i = 0; i < n; i++)
+    if (!std::binary_search(held, held + held_count, task[i]) && !store::slots_hold(MyDatabaseId, task[i])) task[gone++] = task[i];
+  for (int from = 0; from < gone; from += kLapsedAtOnce)
+    in_transaction("taking leases back", [&] {
       TaskTable table = TaskTable::open();
-      Task t;
-      const bool ours =
-          table.lock(task[i], &t) == TaskTable::Found::Locked && t.state == State::Leased && !store::slots_hold(MyDatabaseId, t.id);
-      const Lane* const lane = ours ? store::lane_by_id(t.lane) : nullptr;
-      if (lane != nullptr) {
-        Outcome o;
-        o.ended_at = GetCurrentTimestamp();
-        const store::Charge charge = store::charge_of(MyDatabaseId, t.id);
-        o.charged = charge != store::Charge::None;
-        o.crashed = charge == store::Charge::Crash;
-        o.error = store::error_json(ERRCODE_ADMIN_SHUTDOWN, "the server process that ran this task is gone",
-                                    "It may have had its effect, in part or whole.");
-        t.attempt--;  // it was counted when it was leased
-        if (store::board_has(MyDatabaseId, t.id)) {
-          o.state = State::Cancelled;
-          store::end_task(table, t, lane->info, o);
-        } else {
-          store::fail_task(table, t, lane->info, o, !o.crashed);
-        }
-      }
+      for (int i = from; i < Min(gone, from + kLapsedAtOnce); i++) lapse(table, task[i]);
       table.close();
     });
-  }
   pfree(task);
+  pfree(held);
 }
 
 namespace {

@@ -93,7 +93,7 @@ DTS_FUNCTION(dts_definition_changed) {
   } else if (strcmp(kind, "limit") == 0) {
     store::each_limit(PG_GETARG_INT32(1), store::touch_limit);
     store::touch_events(store::kWaiting);
-  } else if (strcmp(kind, "handler") == 0) {
+  } else if (strcmp(kind, "handler") == 0 || strcmp(kind, "egress") == 0) {
     store::touch_definitions();
   } else if (strcmp(kind, "notification") == 0) {
     store::touch_definitions();

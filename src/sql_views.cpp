@@ -4,6 +4,7 @@
 #include "store/definitions.hpp"
 #include "store/keys.hpp"
 #include "store/slots.hpp"
+#include "store/transfers.hpp"
 
 extern "C" {
 #include "catalog/pg_control.h"
@@ -55,6 +56,18 @@ void put_process(ReturnSetInfo* info, int slot, const char* kind, Oid db, Oid ow
 /// Readers of the views may also call these functions: what the views hide is hidden here.
 bool visible(Oid owner) { return store::role_may(GetUserId(), owner) || store::is_monitor(GetUserId()); }
 
+/// What couriers of this database have under way.
+void put_transfers(ReturnSetInfo* info) {
+  for (int i = 0; i < store::transfer_head->top; i++) {
+    const store::TransferSlot& t = store::transfers[i];
+    if (!t.used || t.db != MyDatabaseId || t.task == 0 || !visible(t.owner)) continue;
+    Datum v[5] = {Int32GetDatum(store::slots[t.courier].pid), Int64GetDatum(t.task), CStringGetTextDatum(t.sent ? "running" : "held"),
+                  TimestampTzGetDatum(t.since), Int32GetDatum(0)};
+    bool nulls[5] = {false, false, false, t.since == 0, false};
+    put(info, v, nulls);
+  }
+}
+
 Datum histogram(pg_atomic_uint64* buckets) {
   Datum values[core::kBuckets];
   for (int i = 0; i < core::kBuckets; i++) values[i] = Int64GetDatum(static_cast<int64>(pg_atomic_read_u64(&buckets[i])));
@@ -79,8 +92,8 @@ DTS_FUNCTION(dts_slots) {
   }
   for (int k = 0; k < store::kMaxSlots; k++) {
     const store::ExecutorSlot& s = store::slots[k];
-    if (s.kind == store::ExecutorSlot::Kind::Live && s.pid != 0 && visible(s.owner))
-      put_process(info, k, "executor", s.db, s.owner, s.pid, s.since, &s);
+    if (s.kind == store::ExecutorSlot::Kind::Live && s.pid != 0 && (s.owner == InvalidOid || visible(s.owner)))
+      put_process(info, k, store::pools[s.pool].runner == 0 ? "executor" : "courier", s.db, s.owner, s.pid, s.since, &s);
   }
   return Datum{0};
 }
@@ -111,6 +124,7 @@ DTS_FUNCTION(dts_held) {
       put(info, v, nulls);
     }
   }
+  put_transfers(info);
   return Datum{0};
 }
 
@@ -261,7 +275,7 @@ DTS_FUNCTION(dts_fence) {
 }
 
 DTS_FUNCTION(dts_start_failure) {
-  const int pool = store::shared == nullptr ? -1 : store::pool_of(MyDatabaseId, PG_GETARG_OID(0), false);
+  const int pool = store::shared == nullptr ? -1 : store::pool_of(MyDatabaseId, PG_GETARG_OID(0), core::Runner::Executor, false);
   if (pool < 0 || store::pools[pool].failure[0] == '\0' || store::pools[pool].executors > 0) PG_RETURN_NULL();
   PG_RETURN_DATUM(CStringGetTextDatum(store::pools[pool].failure));
 }

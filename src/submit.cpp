@@ -217,7 +217,8 @@ void check_options(const Options& o) {
 }
 
 /// Everything but the payload. `h`: the defaults of handler `handler`, if it has one.
-Prepared prepare(const Options& o, const Defaults& h, int32 handler, const char* queue, bool transactional, bool capture) {
+Prepared prepare(const Options& o, const Defaults& h, int32 handler, const char* queue, bool transactional, bool capture,
+                 core::Kind kind = core::Kind::Sql, const char* labels = "") {
   PreventCommandIfReadOnly("dts.submit()");
   PreventCommandDuringRecovery("dts.submit()");
   check_options(o);
@@ -244,7 +245,8 @@ Prepared prepare(const Options& o, const Defaults& h, int32 handler, const char*
   t.extra = extra_of(o.retry != nullptr ? o.retry : h.retry != nullptr ? h.retry : q.defaults.retry, o.labels, o.concurrency_key);
   t.flags = (transactional ? core::kTransactional : 0) | (capture ? core::kCapture : 0) | (o.key != nullptr ? core::kHasKey : 0) |
             (t.extra != nullptr ? core::kHasExtra : 0);
-  p.lane = store::lane_for(owner, q.id, o.tenant == nullptr ? "" : o.tenant, priority, handler);
+  p.lane = store::lane_for(owner, q.id, o.tenant == nullptr ? "" : o.tenant, priority, handler, core::runner_of(kind), labels);
+  t.kind = kind;
   t.handler = handler;
   t.lane = p.lane.lane;
   t.ckey = store::key_of(q.id, o.concurrency_key);
@@ -324,6 +326,10 @@ Prepared prepare_sql(const char* sql, const Options& o) {
   return p;
 }
 
+Prepared prepare_outside(core::Kind kind, const Options& o) {
+  return prepare(o, Defaults{}, 0, o.queue != nullptr ? o.queue : "default", false, true, kind, o.labels_required);
+}
+
 Prepared prepare_handler(const char* name, const Options& o) {
   if (name == nullptr)
     ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("argument \"handler\" must not be null"),
@@ -338,6 +344,11 @@ Prepared prepare_handler(const char* name, const Options& o) {
                     errhint("Its owner or an administrator can share it: dts.alter_handler(..., shared => true).")));
   const store::Handler handler = *h;
   const char* const queue = o.queue != nullptr ? o.queue : handler.queue != nullptr ? handler.queue : "default";
+  if (handler.kind != core::Kind::Sql) {
+    if (o.transactional.given && o.transactional.value)
+      bad("transactional", "cannot be true: the handler does not run SQL", "Leave it out.");
+    return prepare(o, handler.defaults, handler.id, queue, false, true, handler.kind, handler.labels);
+  }
   // Its text was checked for its own default only.
   if (o.transactional.given && !o.transactional.value && handler.transactional) check_sql(handler.sql, false, 1, false);
   return prepare(o, handler.defaults, handler.id, queue, choose_bool(o.transactional, handler.transactional),

@@ -30,10 +30,12 @@ struct Options {
   Jsonb* depends_on = nullptr;
   const char* concurrency_key = nullptr;
   const char* batch = nullptr;
+  const char* labels_required = "";  // of the agent that may run it, sorted, separated by commas
 };
 
-/// Reads the options of a SQL function, which are its arguments from number `first` on; `many`: those of a set-returning form (no key).
-Options read_options(FunctionCallInfo fcinfo, int first, bool many);
+/// Reads the options of a SQL function, which are its arguments from number `first` on; `many`: those of a set-returning form (no key);
+/// not `sql`: without those that only SQL has.
+Options read_options(FunctionCallInfo fcinfo, int first, bool many, bool sql = true);
 /// Reads one option by name from JSON; false if there is none of this name.
 bool read_option(const JsonbValue& v, const char* key, const char* object, Options* options);
 /// A JSON string; refuses anything else.
@@ -52,6 +54,8 @@ struct Prepared {
 /// Checks everything that can be known now; raises 22xxx, 42xxx.
 Prepared prepare_sql(const char* sql, const Options& options);
 Prepared prepare_handler(const char* handler, const Options& options);
+/// A task for a courier or an agent; what it asks for is not looked at.
+Prepared prepare_outside(core::Kind kind, const Options& options);
 /// From a JSON object: options by name, sql with args or handler with payload. `place` names it in messages: 'element 3 of argument
 /// "tasks"'.
 /// `analyse`: arguments are tried against the SQL, which may run code of the owner's types.

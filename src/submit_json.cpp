@@ -1,7 +1,39 @@
 // A task as a JSON object, as in dts.submit_many(jsonb): what it does, and options named as those of dts.submit.
+#include "pg/guard.hpp"
+#include "request.hpp"
 #include "submit.hpp"
 
 namespace dts {
+
+namespace {
+
+/// A request inside a task: an object, or of HTTP the URL alone.
+Jsonb* request_in(const JsonbValue& v, bool url, const char* key, const char* place) {
+  if (v.type == jbvBinary && JsonContainerIsObject(v.val.binary.data)) return json_of(v);
+  if (v.type != jbvString || !url)
+    ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid value for \"%s\" in %s", key, place),
+                    errhint("Give an object whose keys are the arguments of dts.submit_%s.", key)));
+  JsonbParseState* state = nullptr;
+  JsonbValue name, value = v;
+  name.type = jbvString;
+  name.val.string.val = const_cast<char*>("url");
+  name.val.string.len = 3;
+  pushJsonbValue(&state, WJB_BEGIN_OBJECT, nullptr);
+  pushJsonbValue(&state, WJB_KEY, &name);
+  pushJsonbValue(&state, WJB_VALUE, &value);
+  return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, nullptr));
+}
+
+Prepared prepare_request(core::Kind kind, Jsonb* request, const char* place, const Options& o) {
+  Prepared p = prepare_outside(kind, o);
+  JsonbValue v;
+  check_request(kind, request, p.lane.owner, member(&request->root, "values", &v), place);
+  p.task.args = request;
+  check_payload_size(request, "tasks");
+  return p;
+}
+
+}  // namespace
 
 Prepared prepare_json(const JsonbValue& object, const char* place, Options* o, bool analyse) {
   if (object.type != jbvBinary || !JsonContainerIsObject(object.val.binary.data))
@@ -11,6 +43,8 @@ Prepared prepare_json(const JsonbValue& object, const char* place, Options* o, b
   const char* handler = nullptr;
   Jsonb* args = nullptr;
   Jsonb* payload = nullptr;
+  Jsonb* request = nullptr;
+  core::Kind kind = core::Kind::Sql;
   bool node = false, scheduled = false;
   JsonbIterator* it = JsonbIteratorInit(object.val.binary.data);
   JsonbValue v;
@@ -23,7 +57,10 @@ Prepared prepare_json(const JsonbValue& object, const char* place, Options* o, b
       sql = text_option(v, key, place);
     else if (strcmp(key, "handler") == 0)
       handler = text_option(v, key, place);
-    else if (strcmp(key, "name") == 0)
+    else if (strcmp(key, "http") == 0 || strcmp(key, "mail") == 0) {
+      kind = key[0] == 'h' ? core::Kind::Http : core::Kind::Mail;
+      request = request_in(v, key[0] == 'h', key, place);
+    } else if (strcmp(key, "name") == 0)
       (void)text_option(v, key, place);  // for the other elements of the same call
     else if (strcmp(key, "node") == 0 && GetUserId() == store::catalog().owner)
       node = true;  // of a workflow, which only the functions for workflows make
@@ -35,11 +72,19 @@ Prepared prepare_json(const JsonbValue& object, const char* place, Options* o, b
       payload = json_of(v);
     else if (!read_option(v, key, place, o))
       ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unknown key \"%s\" in %s", key, place),
-                      errhint("The keys are sql, args, handler, payload, name and the options of dts.submit.")));
+                      errhint("The keys are sql, args, handler, payload, http, mail, name and the options of dts.submit.")));
   }
-  if ((sql != nullptr) == (handler != nullptr))
-    ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s must have either \"sql\" or \"handler\"", place),
-                    errhint("Give the one that says what to do.")));
+  if ((sql != nullptr) + (handler != nullptr) + (request != nullptr) != 1)
+    ereport(ERROR,
+            (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s must have one of \"sql\", \"handler\", \"http\" and \"mail\"", place),
+             errhint("Give the one that says what to do.")));
+  if (request != nullptr) {
+    if (args != nullptr || payload != nullptr)
+      ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                      errmsg("\"%s\" in %s does not go with a request", args != nullptr ? "args" : "payload", place),
+                      errhint("What the request needs is in its object.")));
+    return prepare_request(kind, request, place, *o);
+  }
   if (sql != nullptr ? payload != nullptr : args != nullptr)
     ereport(ERROR,
             (errcode(ERRCODE_INVALID_PARAMETER_VALUE),

@@ -45,10 +45,10 @@ bool start_scheduler(Oid db, BackgroundWorkerHandle** handle) {
   return start(w, handle);
 }
 
-bool start_executor(int slot, uint64 generation, BackgroundWorkerHandle** handle) {
+bool start_executor(int slot, bool courier, uint64 generation, BackgroundWorkerHandle** handle) {
   char name[BGW_MAXLEN];
-  snprintf(name, sizeof(name), "dts executor %d", slot);
-  BackgroundWorker w = describe("dts_executor_main", "dts executor", name);
+  snprintf(name, sizeof(name), "dts %s %d", courier ? "courier" : "executor", slot);
+  BackgroundWorker w = courier ? describe("dts_courier_main", "dts courier", name) : describe("dts_executor_main", "dts executor", name);
   w.bgw_main_arg = Int32GetDatum(slot);
   memcpy(w.bgw_extra, &generation, sizeof(generation));
   return start(w, handle);

@@ -19,7 +19,19 @@ enum class State : int16_t {
   Retry = 20,  // outcome of a run only: it failed, the task is ready again
 };
 
-enum class Kind : int16_t { Sql = 0, Http = 1, Mail = 2, Command = 3 };
+enum class Kind : int16_t { Sql = 0, Http = 1, Mail = 2, Command = 3, External = 4 };
+
+/// Who runs tasks of a kind; a lane has one. Processes of one never claim from lanes of another.
+enum class Runner : int16_t { Executor = 0, Courier = 1, Agent = 2 };
+constexpr Runner runner_of(Kind k) {
+  switch (k) {
+    case Kind::Http:
+    case Kind::Mail: return Runner::Courier;
+    case Kind::Command:
+    case Kind::External: return Runner::Agent;
+    default: return Runner::Executor;
+  }
+}
 
 /// Whether a task in this state has ended.
 constexpr bool is_end(State s) { return s >= State::Succeeded && s <= State::Skipped; }

@@ -44,16 +44,21 @@ CREATE TABLE dts.lane (
     queue int4 NOT NULL,
     tenant text NOT NULL DEFAULT '',
     priority int4 NOT NULL,
-    handler int4 NOT NULL DEFAULT 0
+    handler int4 NOT NULL DEFAULT 0,
+    runner int2 NOT NULL DEFAULT 0,
+    requires text NOT NULL DEFAULT ''
 );
-CREATE INDEX lane_lookup ON dts.lane (owner, queue, priority, tenant, handler);
-COMMENT ON TABLE dts.lane IS 'The unit of claiming: one (owner, queue, tenant, priority, handler). Not unique on purpose: two sessions that make the same lane at once never wait for each other.';
+CREATE INDEX lane_lookup ON dts.lane (owner, queue, priority, tenant, handler, runner, requires);
+COMMENT ON TABLE dts.lane IS 'The unit of claiming: one (owner, queue, tenant, priority, handler, runner: 0 executor, 1 courier, 2 agent; labels that an agent must offer). Not unique on purpose: two sessions that make the same lane at once never wait for each other.';
 
 CREATE TABLE dts.handler (
     id int4 GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     name text NOT NULL UNIQUE,
     owner regrole NOT NULL,
-    sql text NOT NULL,
+    kind text NOT NULL DEFAULT 'sql' CHECK (kind IN ('sql', 'http', 'mail', 'external')),
+    sql text,
+    spec jsonb,
+    requires text NOT NULL DEFAULT '',
     shared boolean NOT NULL DEFAULT false,
     queue text,
     priority int4 CHECK (priority BETWEEN 0 AND 9),

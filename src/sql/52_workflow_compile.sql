@@ -77,6 +77,34 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION dts._resolve(jsonb, jsonb) IS 'A JSON value with its references replaced from a document, by position: never by pasting into SQL.';
 
+-- A request stays a template until the courier sends it, which escapes each value for its place: it takes along what its references name.
+CREATE FUNCTION dts._request_values(request jsonb, doc jsonb) RETURNS jsonb
+    LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE ref text; path text[]; found jsonb; result jsonb := '{}'; i int;
+BEGIN
+    FOR ref IN SELECT dts._references(request) LOOP
+        CONTINUE WHEN ref LIKE 'secret:%';
+        path := string_to_array(split_part(split_part(ref, ':-', 1), '?', 1), '.');
+        found := doc #> path;
+        CONTINUE WHEN found IS NULL;
+        FOR i IN 1 .. cardinality(path) - 1 LOOP
+            IF result #> path[:i] IS NULL THEN
+                result := jsonb_set(result, path[:i], '{}');
+            END IF;
+        END LOOP;
+        result := jsonb_set(result, path, found);
+    END LOOP;
+    RETURN result;
+END $$;
+COMMENT ON FUNCTION dts._request_values(jsonb, jsonb) IS 'The part of a document that the references of a request name.';
+
+CREATE FUNCTION dts._task_of(task jsonb, doc jsonb) RETURNS jsonb
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT dts._resolve(task - ARRAY['sql', 'http', 'mail'], doc) || CASE WHEN task ? 'sql' THEN jsonb_build_object('sql', task -> 'sql') ELSE '{}' END
+        || COALESCE((SELECT jsonb_object_agg(k, r.v || jsonb_build_object('values', dts._request_values(r.v, doc)))
+                     FROM unnest(ARRAY['http', 'mail']) k, LATERAL (SELECT CASE jsonb_typeof(task -> k) WHEN 'string' THEN jsonb_build_object('url', task -> k) ELSE task -> k END AS v) r WHERE task ? k), '{}') $$;
+COMMENT ON FUNCTION dts._task_of(jsonb, jsonb) IS 'The task of a node, with what its references name.';
+
 -- ${...} in SQL becomes a parameter. A scanner for quotes and comments keeps it out of literals, where it could only be pasted.
 CREATE FUNCTION dts._bind_sql(sql text, params jsonb, OUT text text, OUT args jsonb, OUT wrong text)
     LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$

@@ -121,6 +121,7 @@ BEGIN
     END IF;
     what := (def - 'compensate' - 'needs') || CASE WHEN def ? 'sql' THEN jsonb_build_object('sql', template) ELSE '{}' END;
     FOR k IN SELECT dts._references(what) LOOP
+        CONTINUE WHEN k LIKE 'secret:%' AND def ?| '{http,mail}';
         CASE split_part(k, '.', 1)
         WHEN 'params' THEN
             IF NOT split_part(split_part(split_part(k, '.', 2), ':-', 1), '?', 1) = ANY (params) THEN

@@ -65,7 +65,7 @@ BEGIN
             ON CONFLICT (run, node, idx) DO UPDATE SET task = EXCLUDED.task;
         ELSE
             place := place + 1;
-            task := dts._resolve((n -> 'task') - 'labels' - 'sql', d) || CASE WHEN n #> '{task,sql}' IS NOT NULL THEN jsonb_build_object('sql', n #> '{task,sql}') ELSE '{}' END
+            task := dts._task_of((n -> 'task') - 'labels', d)
                     || jsonb_build_object('name', i.idx::text, 'owner', dts._role_name(r.owner),
                     'labels', COALESCE(r.labels, '{}') || COALESCE(dts._resolve(n #> '{task,labels}', d), '{}') || jsonb_build_object('run', r.id, 'node', x.node, 'item', i.idx));
             IF at_once > 0 AND place > at_once THEN  -- item k waits for the end of item k - max_parallel
@@ -308,8 +308,7 @@ COMMENT ON FUNCTION dts._end_run(dts.workflow_run, jsonb) IS 'Ends a run whose n
 
 CREATE FUNCTION dts._handler_task(r dts.workflow_run, name text, n jsonb, doc jsonb, after text) RETURNS jsonb
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT dts._resolve((n -> 'task') - 'sql', doc || jsonb_build_object('run', (doc -> 'run') || jsonb_build_object('state', r.state)))
-           || CASE WHEN n #> '{task,sql}' IS NOT NULL THEN jsonb_build_object('sql', n #> '{task,sql}') ELSE '{}' END
+    SELECT dts._task_of(n -> 'task', doc || jsonb_build_object('run', (doc -> 'run') || jsonb_build_object('state', r.state)))
            || jsonb_build_object('name', name, 'owner', dts._role_name(r.owner), 'labels', COALESCE(r.labels, '{}') || jsonb_build_object('run', r.id, 'node', name))
            || CASE WHEN after IS NOT NULL THEN jsonb_build_object('depends_on', jsonb_build_object('tasks', jsonb_build_array(after), 'on', 'ended')) ELSE '{}' END $$;
 COMMENT ON FUNCTION dts._handler_task(dts.workflow_run, text, jsonb, jsonb, text) IS 'The task of a handler or of a compensation: its values are known.';

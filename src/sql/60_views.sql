@@ -8,7 +8,7 @@ CREATE FUNCTION dts._state_name(state int2) RETURNS text
 COMMENT ON FUNCTION dts._state_name(int2) IS 'The name of a stored state.';
 
 CREATE FUNCTION dts._kind_name(kind int2) RETURNS text
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$ SELECT CASE $1 WHEN 0 THEN 'sql' WHEN 1 THEN 'http' WHEN 2 THEN 'mail' WHEN 3 THEN 'command' END $$;
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$ SELECT CASE $1 WHEN 0 THEN 'sql' WHEN 1 THEN 'http' WHEN 2 THEN 'mail' WHEN 3 THEN 'command' WHEN 4 THEN 'external' END $$;
 COMMENT ON FUNCTION dts._kind_name(int2) IS 'The name of a stored kind.';
 
 CREATE FUNCTION dts._role_name(role oid) RETURNS text
@@ -125,8 +125,8 @@ WHERE dts._caller_sees(l.owner);
 COMMENT ON VIEW dts.dead_letters IS 'Tasks whose attempts are used up, kept whole. dts.redrive gives one a new life.';
 
 CREATE VIEW dts.handlers WITH (security_barrier) AS
-SELECT h.name, dts._role_name(h.owner) AS owner, h.shared, CASE WHEN h.shared OR dts._caller_may(h.owner) THEN h.sql END AS sql, h.queue, h.priority, h.max_attempts, h.retry,
-       h.timeout, h.expires, h.transactional, h.capture, h.description, h.created_at
+SELECT h.name, h.kind, dts._role_name(h.owner) AS owner, h.shared, CASE WHEN h.shared OR dts._caller_may(h.owner) THEN h.sql END AS sql, h.queue, h.priority, h.max_attempts, h.retry,
+       h.timeout, h.expires, h.transactional, h.capture, pg_catalog.string_to_array(h.requires, ',') AS requires, h.description, h.created_at
 FROM dts.handler h WHERE h.dropped_at IS NULL AND (h.shared OR dts._caller_sees(h.owner));
 COMMENT ON VIEW dts.handlers IS 'Handlers that the current role may use or see.';
 

@@ -94,6 +94,11 @@ CREATE FUNCTION dts._explain_run(caller oid, run bigint) RETURNS text
     WHERE r.id = run AND dts._role_may(caller, r.owner) $$;
 COMMENT ON FUNCTION dts._explain_run(oid, bigint) IS 'How a run of a workflow stands, in words; NULL if there is none.';
 
+CREATE FUNCTION dts._explain_runner(t dts.task, l dts.lane, q dts.queue) RETURNS text
+    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT CASE l.runner WHEN 1 THEN 'ready; a courier is about to take it' ELSE format('ready; an agent that takes from queue "%s" is about to claim it', q.name) END $$;
+COMMENT ON FUNCTION dts._explain_runner(dts.task, dts.lane, dts.queue) IS 'Why a task of a courier or of agents does not run yet, when nothing else holds it up.';
+
 CREATE FUNCTION dts._explain(caller oid, task bigint) RETURNS text
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -164,6 +169,8 @@ BEGIN
     limited := dts._explain_limit(caller, l);
     IF limited IS NOT NULL THEN
         RETURN limited;
+    ELSIF l.runner <> 0 THEN
+        RETURN dts._explain_runner(t, l, q);
     ELSIF dts._start_failure(l.owner) IS NOT NULL THEN
         RETURN format('no executor could be started: %s', dts._start_failure(l.owner));
     END IF;
@@ -202,7 +209,7 @@ BEGIN
     SELECT t.id, 'ready'::text, t.run_at, format('due for %s although an executor of its owner is idle', now - t.run_at)
     FROM dts.lane l JOIN dts.queue q ON q.id = l.queue AND NOT q.paused
     CROSS JOIN LATERAL (SELECT x.id, x.run_at FROM dts.task x WHERE x.lane = l.id AND x.state = 0 ORDER BY x.run_at, x.id LIMIT 1) t
-    WHERE t.run_at < now - grace AND EXISTS (SELECT FROM dts._slots() s WHERE s.kind = 'executor' AND s.idle AND s.owner = l.owner
+    WHERE l.runner = 0 AND t.run_at < now - grace AND EXISTS (SELECT FROM dts._slots() s WHERE s.kind = 'executor' AND s.idle AND s.owner = l.owner
           AND s.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database()))
     UNION ALL
     SELECT t.id, 'ready', t.run_at, format('its lane %s does not exist', t.lane) FROM dts.task t WHERE NOT EXISTS (SELECT FROM dts.lane l WHERE l.id = t.lane)

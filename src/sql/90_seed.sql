@@ -37,6 +37,9 @@ SELECT pg_catalog.pg_extension_config_dump('dts.notification', '');
 SELECT pg_catalog.pg_extension_config_dump('dts.notification_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('dts.notification_place', '');
 SELECT pg_catalog.pg_extension_config_dump('dts.notification_held', '');
+SELECT pg_catalog.pg_extension_config_dump('dts.egress_rule', '');
+SELECT pg_catalog.pg_extension_config_dump('dts.egress_rule_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('dts.secret', '');
 SELECT pg_catalog.pg_extension_config_dump('dts.audit_entry', '');
 
 -- With an id of its own: under wal_level = minimal a number drawn where the sequence is made is forgotten by a crash, and given out twice.

@@ -32,7 +32,9 @@ struct LaneCacheKey {
   int32 queue;
   int32 priority;
   int32 handler;
+  int32 runner;
   char tenant[NAMEDATALEN * 4];
+  char labels[kLabelsLength + 1];
 };
 struct LaneCacheEntry {
   LaneCacheKey key;
@@ -132,10 +134,18 @@ const Queue* read_queue(const char* name, int32 id) {
 }
 
 pg::Statement handler_by{
-    "SELECT priority, max_attempts, timeout, expires, retry, id, name, owner::oid, shared, transactional, capture, sql, queue "
+    "SELECT priority, max_attempts, timeout, expires, retry, id, name, owner::oid, shared, transactional, capture, sql, queue, kind, "
+    "requires, spec "
     "FROM dts.handler WHERE CASE WHEN $1 IS NULL THEN id = $2 ELSE name = $1 AND dropped_at IS NULL END",
     2,
     {TEXTOID, INT4OID}};
+
+core::Kind kind_of_handler(const char* name) {
+  return strcmp(name, "http") == 0       ? core::Kind::Http
+         : strcmp(name, "mail") == 0     ? core::Kind::Mail
+         : strcmp(name, "external") == 0 ? core::Kind::External
+                                         : core::Kind::Sql;
+}
 
 const Handler* read_handler(const char* name, int32 id) {
   const pg::AsOwner as(catalog().owner);
@@ -154,9 +164,14 @@ const Handler* read_handler(const char* name, int32 id) {
     h.shared = DatumGetBool(pg::column(0, 9, &null));
     h.transactional = DatumGetBool(pg::column(0, 10, &null));
     h.capture = DatumGetBool(pg::column(0, 11, &null));
-    h.sql = MemoryContextStrdup(cache, text_column(12, &null));
+    const char* const sql = text_column(12, &null);
+    h.sql = null ? nullptr : MemoryContextStrdup(cache, sql);
     const char* const queue = text_column(13, &null);
     h.queue = null ? nullptr : MemoryContextStrdup(cache, queue);
+    h.kind = kind_of_handler(text_column(14, &null));
+    h.labels = MemoryContextStrdup(cache, text_column(15, &null));
+    const Datum spec = pg::column_copy(cache, 0, 16, &null);
+    h.spec = null ? nullptr : DatumGetJsonbP(spec);
     node->next = handler_list;
     handler_list = node;
   }
@@ -167,20 +182,22 @@ const Handler* read_handler(const char* name, int32 id) {
 
 pg::Statement lane_find{
     "SELECT id FROM dts.lane WHERE owner = $1::oid::regrole AND queue = $2 AND priority = $3 AND tenant = $4 AND handler = $5 "
-    "ORDER BY id LIMIT 1",
-    5,
-    {OIDOID, INT4OID, INT4OID, TEXTOID, INT4OID}};
+    "AND runner = $6 AND requires = $7 ORDER BY id LIMIT 1",
+    7,
+    {OIDOID, INT4OID, INT4OID, TEXTOID, INT4OID, INT2OID, TEXTOID}};
 pg::Statement lane_make{
-    "INSERT INTO dts.lane (owner, queue, priority, tenant, handler) VALUES ($1::oid::regrole, $2, $3, $4, $5) RETURNING id",
-    5,
-    {OIDOID, INT4OID, INT4OID, TEXTOID, INT4OID}};
-pg::Statement lane_read{"SELECT owner::oid, queue, priority, tenant, handler FROM dts.lane WHERE id = $1", 1, {INT4OID}};
+    "INSERT INTO dts.lane (owner, queue, priority, tenant, handler, runner, requires) VALUES ($1::oid::regrole, $2, $3, $4, $5, $6, $7) "
+    "RETURNING id",
+    7,
+    {OIDOID, INT4OID, INT4OID, TEXTOID, INT4OID, INT2OID, TEXTOID}};
+pg::Statement lane_read{"SELECT owner::oid, queue, priority, tenant, handler, runner, requires FROM dts.lane WHERE id = $1", 1, {INT4OID}};
 
-int32 read_lane(Oid owner, int32 queue, const char* tenant, int priority, int32 handler) {
+int32 read_lane(Oid owner, int32 queue, const char* tenant, int priority, int32 handler, core::Runner runner, const char* labels) {
   const pg::AsOwner as(catalog().owner);
   SPI_connect();
-  const Datum values[] = {ObjectIdGetDatum(owner), Int32GetDatum(queue), Int32GetDatum(priority), CStringGetTextDatum(tenant),
-                          Int32GetDatum(handler)};
+  const Datum values[] = {ObjectIdGetDatum(owner),     Int32GetDatum(queue),   Int32GetDatum(priority),
+                          CStringGetTextDatum(tenant), Int32GetDatum(handler), Int16GetDatum(static_cast<int16>(runner)),
+                          CStringGetTextDatum(labels)};
   if (lane_find.run(values, nullptr, true) == 0) {
     lane_make.run(values);
     dirty = true;
@@ -258,7 +275,7 @@ const Handler* handler_by_id(int32 id) {
   return read_handler(nullptr, id);
 }
 
-LaneInfo lane_for(Oid owner, int32 queue, const char* tenant, int priority, int32 handler) {
+LaneInfo lane_for(Oid owner, int32 queue, const char* tenant, int priority, int32 handler, core::Runner runner, const char* labels) {
   check_cache();
   LaneCacheKey key;
   memset(&key, 0, sizeof(key));
@@ -266,17 +283,19 @@ LaneInfo lane_for(Oid owner, int32 queue, const char* tenant, int priority, int3
   key.queue = queue;
   key.priority = priority;
   key.handler = handler;
+  key.runner = static_cast<int32>(runner);
   strlcpy(key.tenant, tenant, sizeof(key.tenant));
+  strlcpy(key.labels, labels, sizeof(key.labels));
   auto* entry = static_cast<LaneCacheEntry*>(hash_search(lane_cache, &key, HASH_FIND, nullptr));
   int32 id = 0;
   if (entry != nullptr) {
     id = entry->lane;
   } else {
-    id = read_lane(owner, queue, tenant, priority, handler);
+    id = read_lane(owner, queue, tenant, priority, handler, runner, labels);
     entry = static_cast<LaneCacheEntry*>(hash_search(lane_cache, &key, HASH_ENTER, nullptr));
     entry->lane = id;
   }
-  return LaneInfo{id, owner, queue, static_cast<int16>(priority), handler, tenant_hash(key.tenant)};
+  return LaneInfo{id, owner, queue, static_cast<int16>(priority), handler, tenant_hash(key.tenant), runner, labels_of(labels)};
 }
 
 const Lane* lane_by_id(int32 id) {
@@ -294,6 +313,9 @@ const Lane* lane_by_id(int32 id) {
     strlcpy(lane.tenant, text_column(4, &null), sizeof(lane.tenant));
     lane.info.handler = DatumGetInt32(pg::column(0, 5, &null));
     lane.info.tenant = tenant_hash(lane.tenant);
+    lane.info.runner = static_cast<core::Runner>(DatumGetInt16(pg::column(0, 6, &null)));
+    strlcpy(lane.labels, text_column(7, &null), sizeof(lane.labels));
+    lane.info.labels = labels_of(lane.labels);
     node = static_cast<LaneNode*>(hash_search(lane_ids, &id, HASH_ENTER, nullptr));
     node->lane = lane;
   }
@@ -303,7 +325,7 @@ const Lane* lane_by_id(int32 id) {
 }
 
 LaneInfo lane_with_priority(const Lane& lane, int priority) {
-  return lane_for(lane.info.owner, lane.info.queue, lane.tenant, priority, lane.info.handler);
+  return lane_for(lane.info.owner, lane.info.queue, lane.tenant, priority, lane.info.handler, lane.info.runner, lane.labels);
 }
 
 bool is_admin(Oid role) {

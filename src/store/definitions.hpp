@@ -38,8 +38,11 @@ struct Handler {
   char name[NAMEDATALEN];
   Oid owner;
   bool shared, transactional, capture;
-  char* sql;
-  char* queue;  // nullptr: the default queue
+  core::Kind kind;
+  char* sql;     // nullptr unless of kind sql
+  char* labels;  // that its tasks ask of an agent
+  Jsonb* spec;   // of other kinds: what belongs to them
+  char* queue;   // nullptr: the default queue
   Defaults defaults;
 };
 
@@ -49,13 +52,16 @@ const Queue* queue_by_id(int32 id);
 const Handler* handler_by_name(const char* name);
 const Handler* handler_by_id(int32 id);
 
+inline constexpr int kLabelsLength = 200;
+
 struct Lane {
   LaneInfo info;
   char tenant[NAMEDATALEN * 4];
+  char labels[kLabelsLength + 1];
 };
 
-/// The lane of (owner, queue, tenant, priority, handler or 0), made if there is none.
-LaneInfo lane_for(Oid owner, int32 queue, const char* tenant, int priority, int32 handler);
+/// The lane of (owner, queue, tenant, priority, handler or 0, runner, labels that it requires), made if there is none.
+LaneInfo lane_for(Oid owner, int32 queue, const char* tenant, int priority, int32 handler, core::Runner runner, const char* labels = "");
 /// By id; nullptr if there is none.
 const Lane* lane_by_id(int32 id);
 

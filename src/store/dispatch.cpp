@@ -77,6 +77,13 @@ void each_of_limit(int limit, F&& f) {
   }
 }
 
+/// Somebody is to look for work in a pool.
+void call(PoolSlot& p) {
+  if (p.runner == static_cast<int16>(core::Runner::Agent)) return;
+  // A courier that is not idle looks again before it sleeps.
+  if (!wake_idle(p) && (p.runner != static_cast<int16>(core::Runner::Courier) || p.executors == 0)) want_executor(p);
+}
+
 /// Is something due, or due before the scheduler's clock rings? Returns whether the pool has due work.
 bool due_or_clock(const LaneSlot& l, int64 now, DatabaseSlot* d) {
   // Lanes with nothing to do cost one look at memory: there may be thousands of them.
@@ -99,7 +106,7 @@ void notify(int slot) {
   const LaneSlot& l = lanes[slot];
   const int pool = l.pool;
   if (pool < 0 || !due_or_clock(l, GetCurrentTimestamp(), database_slot(l.db, false))) return;
-  if (!wake_idle(pools[pool])) want_executor(pools[pool]);
+  call(pools[pool]);
 }
 
 namespace {
@@ -115,7 +122,7 @@ void notify_some(int pool, bool all) {
     return due && !all;
   });
   LWLockRelease(&shared->directory);
-  if (due && !wake_idle(pools[pool])) want_executor(pools[pool]);
+  if (due) call(pools[pool]);
 }
 
 }  // namespace
@@ -143,7 +150,7 @@ void notify_limit(int limit) {
     const int pool = lanes[i].pool;
     if (pool == own || pool == told || !due_or_clock(lanes[i], now, d)) return;
     told = pool;
-    if (!wake_idle(pools[pool])) want_executor(pools[pool]);
+    call(pools[pool]);
   });
   LWLockRelease(&shared->directory);
 }
@@ -201,13 +208,14 @@ constexpr int kSample = 128;
 
 }  // namespace
 
-int choose_lane(int pool, int64 now) {
+int choose_lane(int pool, int64 now, LaneFilter allowed, const void* what) {
   Choice best{-1, -1, 0, 0, 0};
   const uint64 least = pg_atomic_read_u64(&pools[pool].had);
   int64 later = core::kMax;
   int seen = 0;
   LWLockAcquire(&shared->directory, LW_SHARED);
   each_of_pool(pool, [&](int i) {
+    if (allowed != nullptr && !allowed(lanes[i], what)) return false;
     Choice c;
     if (!choice_of(i, now, least, &c, &later)) return false;
     if (best.slot < 0 || before(c, best)) best = c;
@@ -217,6 +225,7 @@ int choose_lane(int pool, int64 now) {
   if (seen > kSample) {
     for (int i = turns[best.turn].head; i != -1; i = lanes[i].turn_next) {
       Choice c;
+      if (allowed != nullptr && !allowed(lanes[i], what)) continue;
       if (choice_of(i, now, least, &c, &later) && before(c, best)) best = c;
     }
   }
@@ -231,7 +240,7 @@ void turn_join(int slot) {
   LaneSlot& l = lanes[slot];
   int turn = -1;
   for (int i = pools[l.pool].lane_head; i != -1 && turn < 0; i = lanes[i].next)
-    if (i != slot && lanes[i].tenant == l.tenant) turn = lanes[i].turn;
+    if (i != slot && lanes[i].tenant == l.tenant && lanes[i].owner == l.owner) turn = lanes[i].turn;
   for (int i = slot; turn < 0; i = (i + 1) % settings::max_lanes)  // there is one for each lane
     if (turns[i].lanes == 0) turn = i;
   TurnSlot& t = turns[turn];
@@ -266,10 +275,17 @@ void turn_begin(int slot) {
   if (had > least) pg_atomic_write_u64(&p.had, had);
 }
 
+namespace {
+int weight_of(const LaneSlot& l, Scope scope) {
+  const int limit = l.limit[static_cast<int>(scope)];
+  return limit < 0 ? 1 : Max(1, limits[limit].weight);
+}
+}  // namespace
+
 void turn_charge(int slot, int64 us) {
   const LaneSlot& l = lanes[slot];
-  const int limit = l.limit[static_cast<int>(Scope::Tenant)];
-  const int weight = limit < 0 ? 1 : Max(1, limits[limit].weight);
+  int weight = weight_of(l, Scope::Tenant);
+  if (pools[l.pool].runner != static_cast<int16>(core::Runner::Executor)) weight *= weight_of(l, Scope::Owner);
   pg_atomic_fetch_add_u64(&turns[l.turn].had, us / weight);
 }
 

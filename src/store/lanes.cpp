@@ -3,6 +3,10 @@
 #include "settings.hpp"
 #include "store/keys.hpp"
 
+extern "C" {
+#include "common/hashfn.h"
+}
+
 namespace dts::store {
 
 namespace {
@@ -89,7 +93,7 @@ int free_slot() {
 /// Gives a lane a slot. Needs the directory lock.
 int make_slot(Oid db, const LaneInfo& info, int64 due) {
   const int queue = queue_slot(db, info.queue);
-  const int pool = queue < 0 ? -1 : pool_of(db, info.owner, true);
+  const int pool = queue < 0 ? -1 : pool_of(db, info.owner, info.runner, true);
   int slot = pool < 0 ? -1 : free_slot();
   if (slot < 0 && pool >= 0 && due != core::kMax) slot = slot_of_later(due);
   if (slot < 0) return -1;
@@ -102,6 +106,8 @@ int make_slot(Oid db, const LaneInfo& info, int64 due) {
   l.lane = info.lane;
   l.priority = info.priority;
   l.handler = info.handler;
+  l.runner = static_cast<int16>(info.runner);
+  memcpy(l.labels, info.labels.hash, sizeof(l.labels));
   l.tenant = info.tenant;
   l.db = db;
   l.owner = info.owner;
@@ -138,10 +144,11 @@ int find(Oid db, int32 lane) {
 
 }  // namespace
 
-int pool_of(Oid db, Oid owner, bool make) {
+int pool_of(Oid db, Oid owner, core::Runner runner, bool make) {
+  if (runner != core::Runner::Executor) owner = InvalidOid;
   int spare = -1;
   for (int i = 0; i < shared->pool_count; i++) {
-    if (pools[i].used && pools[i].db == db && pools[i].owner == owner) return i;
+    if (pools[i].used && pools[i].db == db && pools[i].owner == owner && pools[i].runner == static_cast<int16>(runner)) return i;
     if (!pools[i].used || (pools[i].lane_head == -1 && pools[i].executors == 0)) spare = i;
   }
   if (!make) return -1;
@@ -152,6 +159,7 @@ int pool_of(Oid db, Oid owner, bool make) {
   if (p.wanting != 0) pg_atomic_fetch_sub_u32(&shared->wanting, 1);
   p.db = db;
   p.owner = owner;
+  p.runner = static_cast<int16>(runner);
   p.lane_head = -1;
   p.lane_count = 0;
   memset(p.idle, 0, sizeof(p.idle));
@@ -165,8 +173,30 @@ int pool_of(Oid db, Oid owner, bool make) {
   return spare;
 }
 
+uint64 label_hash(const char* label, int length) {
+  return hash_bytes_extended(reinterpret_cast<const unsigned char*>(label), length, 0) | 1;
+}
+
+Labels labels_of(const char* text) {
+  Labels l{};
+  for (int n = 0; *text != '\0' && n < kAgentLabels; n++) {
+    const int length = static_cast<int>(strcspn(text, ","));
+    l.hash[n] = label_hash(text, length);
+    text += text[length] == ',' ? length + 1 : length;
+  }
+  return l;
+}
+
 LaneInfo lane_info(const LaneSlot& l) {
-  return LaneInfo{l.lane, l.owner, l.queue_slot < 0 ? 0 : queues[l.queue_slot].queue, l.priority, l.handler, l.tenant};
+  LaneInfo info{l.lane,
+                l.owner,
+                l.queue_slot < 0 ? 0 : queues[l.queue_slot].queue,
+                l.priority,
+                l.handler,
+                l.tenant,
+                static_cast<core::Runner>(l.runner)};
+  memcpy(info.labels.hash, l.labels, sizeof(l.labels));
+  return info;
 }
 
 int lane_slot_of(Oid db, int32 lane) {

@@ -2,9 +2,19 @@
 // offer, put_back and notify may run in commit callbacks: they neither allocate nor raise.
 #pragma once
 
+#include "core/task_state.hpp"
 #include "store/shared.hpp"
 
 namespace dts::store {
+
+/// Labels that the tasks of a lane ask of an agent, as hashes; 0: none.
+struct Labels {
+  uint64 hash[kAgentLabels];
+  [[nodiscard]] bool none() const { return hash[0] == 0; }
+};
+/// From their stored form: sorted, separated by commas.
+Labels labels_of(const char* text);
+uint64 label_hash(const char* label, int length);
 
 /// What is needed to give a lane a slot.
 struct LaneInfo {
@@ -14,6 +24,8 @@ struct LaneInfo {
   int16 priority;
   int32 handler = 0;
   uint64 tenant = 0;  // hash of its name, 0: none
+  core::Runner runner = core::Runner::Executor;
+  Labels labels{};
 };
 
 /// The same of a lane that has a slot.
@@ -45,9 +57,11 @@ void notify_pool(int pool);
 void notify_claimed(int slot);
 void notify_database(Oid db);
 
-/// The lane that an executor of this pool should take from next, or -1. Tenants take turns; inside a tenant the highest priority comes
+/// The lane that somebody of this pool should take from next, or -1. Tenants take turns; inside a tenant the highest priority comes
 /// first, raised by waiting (dts.priority_ageing), then what has been due longest. For an executor that is marked idle, or the scheduler.
-int choose_lane(int pool, int64 now);
+/// Only lanes that `allowed` lets, if it is given.
+using LaneFilter = bool (*)(const LaneSlot& lane, const void* what);
+int choose_lane(int pool, int64 now, LaneFilter allowed = nullptr, const void* what = nullptr);
 
 /// A lane with a new slot joins the turn of its tenant, or leaves it. Need the directory lock.
 void turn_join(int slot);
@@ -79,7 +93,8 @@ void forget_database(Oid db);
 void back_off(int slot);
 void back_on(int slot);
 
-/// Pool of (database, owner), made if needed; -1 if the table is full. Needs the directory lock.
-int pool_of(Oid db, Oid owner, bool make);
+/// Pool of (database, owner, runner), made if needed; -1 if the table is full. Couriers and agents serve all owners: their pools have none.
+/// Needs the directory lock.
+int pool_of(Oid db, Oid owner, core::Runner runner, bool make);
 
 }  // namespace dts::store

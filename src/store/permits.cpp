@@ -3,6 +3,7 @@
 #include <chrono>
 
 #include "settings.hpp"
+#include "store/transfers.hpp"
 
 extern "C" {
 #include "common/hashfn.h"
@@ -92,21 +93,35 @@ void give_place(int limit, int places) {
   notify_limit(limit);
 }
 
+/// Calls f(permits) for all that processes of a database hold, each under its lock.
+template <class F>
+void each_permits(Oid db, LWLockMode mode, F&& f) {
+  for (int k = 0; k < kMaxSlots; k++) {
+    ExecutorSlot& e = slots[k];
+    if (e.kind != ExecutorSlot::Kind::Live || e.db != db) continue;
+    LWLockAcquire(&e.lock, mode);
+    f(e.permits);
+    LWLockRelease(&e.lock);
+  }
+  for (int i = 0; i < transfer_head->top; i++) {
+    TransferSlot& t = transfers[i];
+    if (!t.used || t.db != db) continue;
+    LWLock* const lock = &slots[t.courier].lock;
+    LWLockAcquire(lock, mode);
+    if (t.used && t.db == db) f(t.permits);
+    LWLockRelease(lock);
+  }
+}
+
 /// Who runs tasks of a limit's lanes already, and took nothing from it since it did not exist.
 void count_running(int limit) {
   LimitSlot& l = limits[limit];
   const int s = static_cast<int>(l.scope);
-  for (int k = 0; k < kMaxSlots; k++) {
-    ExecutorSlot& e = slots[k];
-    if (e.kind != ExecutorSlot::Kind::Live || e.db != l.db) continue;
-    LWLockAcquire(&e.lock, LW_EXCLUSIVE);
-    Permits& p = e.permits;
-    if (p.places > 0 && p.limit[s] < 0 && is_for(l, lanes[p.lane])) {
-      p.limit[s] = limit;
-      pg_atomic_fetch_add_u32(&l.running, p.places);
-    }
-    LWLockRelease(&e.lock);
-  }
+  each_permits(l.db, LW_EXCLUSIVE, [&](Permits& p) {
+    if (p.places == 0 || p.limit[s] >= 0 || !is_for(l, lanes[p.lane])) return;
+    p.limit[s] = limit;
+    pg_atomic_fetch_add_u32(&l.running, p.places);
+  });
 }
 
 int new_limit(Oid db, Scope scope, uint64 object) {
@@ -173,13 +188,9 @@ bool apply_limit(Oid db, const LimitSettings& s) {
 
 int places_taken(Oid db, Scope scope, uint64 object) {
   int n = 0;
-  for (int k = 0; k < kMaxSlots; k++) {
-    ExecutorSlot& e = slots[k];
-    if (e.kind != ExecutorSlot::Kind::Live || e.db != db) continue;
-    LWLockAcquire(&e.lock, LW_SHARED);
-    if (e.permits.places > 0 && object_of(lanes[e.permits.lane], scope) == object) n += e.permits.places;
-    LWLockRelease(&e.lock);
-  }
+  each_permits(db, LW_SHARED, [&](const Permits& p) {
+    if (p.places > 0 && object_of(lanes[p.lane], scope) == object) n += p.places;
+  });
   return n;
 }
 

@@ -379,7 +379,8 @@ core::State fail_task(TaskTable& tasks, const Task& t, const LaneInfo& lane, Out
     now.flags |= core::kSuspect;
   }
   const bool used_up = o.crashed ? now.crashes >= settings::max_crashes : counts && now.attempt >= t.max_attempts;
-  const TimestampTz next_at = used_up ? 0 : next_attempt_at(t, Max(now.attempt, 1), sqlstate);
+  TimestampTz next_at = used_up ? 0 : next_attempt_at(t, Max(now.attempt, 1), sqlstate, o.permanent);
+  if (next_at != 0) next_at = Max(next_at, o.not_before);
   if (next_at == 0) {
     o.state = core::State::Failed;
     end_task(tasks, now, lane, o);
@@ -415,11 +416,12 @@ core::State fail_task(TaskTable& tasks, const Task& t, const LaneInfo& lane, Out
   return o.state;
 }
 
-TimestampTz next_attempt_at(const Task& t, int attempt, const char* sqlstate) {
+TimestampTz next_attempt_at(const Task& t, int attempt, const char* sqlstate, bool permanent) {
   Jsonb* policy = nullptr;
   JsonbValue v;
   if (json_member(t.extra, "retry", &v) && v.type == jbvBinary) policy = JsonbValueToJsonb(&v);
-  if (!retry_wanted(policy, sqlstate)) return 0;
+  JsonbValue named;
+  if (!retry_wanted(policy, sqlstate) || (permanent && !json_member(policy, "on", &named))) return 0;
   const int64 ms = core::retry_delay_ms(read_retry(policy), attempt, pg_prng_double(&pg_global_prng_state));
   return GetCurrentTimestamp() + ms * 1000;
 }

@@ -3,6 +3,7 @@
 #include "settings.hpp"
 #include "store/agenda.hpp"
 #include "store/journal.hpp"
+#include "store/transfers.hpp"
 
 namespace dts::store {
 
@@ -119,6 +120,7 @@ Size shared_size() {
   size = add_size(size, mul_size(sizeof(DatabaseSlot), settings::max_databases));
   size = add_size(size, hash_estimate_size(settings::max_lanes, sizeof(LaneEntry)));
   size = add_size(size, agenda_size());
+  size = add_size(size, transfers_size());
   size = add_size(size, hash_estimate_size(64 * kMaxSlots + 1024, sizeof(BoardKey)));
   return size;
 }
@@ -147,6 +149,7 @@ void shared_startup() {
   board_ctl.entrysize = sizeof(BoardKey);
   board = ShmemInitHash("dts board", board_limit(), board_limit(), &board_ctl, HASH_ELEM | HASH_BLOBS);
   agenda_startup(shared->directory.tranche);
+  transfers_startup(shared->directory.tranche);
   LWLockRelease(AddinShmemInitLock);
   LWLockRegisterTranche(shared->directory.tranche, kTranche);
   if (!found) journal_startup();

@@ -13,6 +13,7 @@ inline constexpr int kHeldMax = 60;   // tasks in one transaction: beyond 64 sub
 inline constexpr int kSlotWords = 4;  // 64 executors a word
 inline constexpr int kMaxSlots = 64 * kSlotWords;
 inline constexpr int kWaiters = 256;
+inline constexpr int kAgentLabels = 8;  // that a task may ask of an agent
 inline constexpr int kRateSeconds = 64;
 inline constexpr int kRateBits = 24;
 
@@ -99,6 +100,8 @@ struct LaneSlot {
   int32 next;                      // in the pool's list of lanes
   bool used;
   int16 priority;
+  int16 runner;  // core::Runner
+  uint64 labels[kAgentLabels];
   int32 lane;
   Oid db, owner;
   int32 queue_slot, pool;
@@ -114,10 +117,12 @@ struct LaneSlot {
   core::RangeSet<14> set;
 };
 
-/// The executors of one (database, owner). `lane_head` changes under `Shared::directory`, the rest under the own lock.
+/// The executors of one (database, owner), or what couriers or agents of a database do. `lane_head` changes under `Shared::directory`, the
+/// rest under the own lock.
 struct PoolSlot {
   LWLock lock;
   bool used;
+  int16 runner;  // core::Runner
   Oid db, owner;
   int32 lane_head, lane_count;
   uint32 cursor;  // where a look that does not see all lanes begins

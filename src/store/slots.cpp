@@ -4,6 +4,7 @@
 
 #include "settings.hpp"
 #include "store/journal.hpp"
+#include "store/transfers.hpp"
 
 namespace dts::store {
 
@@ -88,6 +89,7 @@ Seen slots_interrupt(Oid db, int64 task) {
     }
     LWLockRelease(&s.lock);
   }
+  if (seen == Seen::Nowhere && transfer_stop(db, task)) seen = Seen::Running;
   return seen;
 }
 
@@ -100,7 +102,7 @@ bool slots_hold(Oid db, int64 task) {
     for (int i = 0; i < s.n && s.pid != 0; i++) found |= s.task[i] == task;
     LWLockRelease(&s.lock);
   }
-  return found;
+  return found || transfer_holds(db, task);
 }
 
 bool slots_mine(int64 task) {
@@ -116,7 +118,9 @@ bool slots_mine(int64 task) {
 int slot_reserve(int pool, uint64* generation) {
   LWLockAcquire(&shared->directory, LW_EXCLUSIVE);
   int got = -1;
-  if (static_cast<int>(pg_atomic_read_u32(&shared->executors)) < settings::max_workers)
+  // Couriers are beside the budget: one for a database, and no executor has to make room for it.
+  const bool executor = pools[pool].runner == 0;
+  if (!executor || static_cast<int>(pg_atomic_read_u32(&shared->executors)) < settings::max_workers)
     for (int k = 0; k < shared->slot_limit && got < 0; k++)
       if (slots[k].kind == ExecutorSlot::Kind::Free) got = k;
   if (got >= 0) {
@@ -134,7 +138,7 @@ int slot_reserve(int pool, uint64* generation) {
     s.generation = *generation = pg_atomic_fetch_add_u64(&shared->next_generation, 1);
     pg_atomic_write_u64(&s.current, 0);
     pg_atomic_write_u64(&s.tasks_run, 0);
-    pg_atomic_fetch_add_u32(&shared->executors, 1);
+    if (executor) pg_atomic_fetch_add_u32(&shared->executors, 1);
     LWLockAcquire(&pools[pool].lock, LW_EXCLUSIVE);
     pools[pool].executors++;
     LWLockRelease(&pools[pool].lock);
@@ -145,13 +149,31 @@ int slot_reserve(int pool, uint64* generation) {
   return got;
 }
 
+bool slot_enter(Datum arg, int* slot) {
+  *slot = DatumGetInt32(arg);
+  uint64 generation = 0;
+  memcpy(&generation, MyBgworkerEntry->bgw_extra, sizeof(generation));
+  ExecutorSlot& s = slots[*slot];
+  LWLockAcquire(&shared->directory, LW_EXCLUSIVE);
+  const bool mine = s.kind == ExecutorSlot::Kind::Starting && s.generation == generation;
+  if (mine) {
+    s.proc = MyProc;
+    s.pid = MyProcPid;
+    s.since = GetCurrentTimestamp();
+    s.kind = ExecutorSlot::Kind::Live;
+    own_slot = *slot;
+  }
+  LWLockRelease(&shared->directory);
+  return mine;
+}
+
 void slot_free(int slot) {
   LWLockAcquire(&shared->directory, LW_EXCLUSIVE);
   ExecutorSlot& s = slots[slot];
   if (s.kind != ExecutorSlot::Kind::Free) {
     s.kind = ExecutorSlot::Kind::Free;
-    pg_atomic_fetch_sub_u32(&shared->executors, 1);
     PoolSlot& p = pools[s.pool];
+    if (p.runner == 0) pg_atomic_fetch_sub_u32(&shared->executors, 1);
     LWLockAcquire(&p.lock, LW_EXCLUSIVE);
     if (p.executors > 0) p.executors--;
     p.idle[slot / 64] &= ~(uint64{1} << (slot % 64));

@@ -31,6 +31,9 @@ bool slots_mine(int64 task);
 
 /// Reserves a free slot for a new executor of a pool; -1 if the budget is used up. Needs no lock.
 int slot_reserve(int pool, uint64* generation);
+/// The process that was started for a slot takes it over: its argument is the slot, its entry says which start. False if the slot was given
+/// away meanwhile.
+bool slot_enter(Datum arg, int* slot);
 /// Frees a slot (reserved or live) and counts its pool down.
 void slot_free(int slot);
 

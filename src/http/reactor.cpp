@@ -1,0 +1,417 @@
+// All transfers of one courier: libcurl's multi handle, its sockets in an epoll set of their own, and hosts, which keep a slow one from
+// taking everything. One descriptor is enough for the server's wait: a set of 10,000 sockets is never rebuilt.
+#include <csignal>
+#include <cstring>
+#include <ctime>
+#include <map>
+#include <memory>
+#include <sys/epoll.h>
+#include <unistd.h>
+#include <unordered_map>
+
+#include "http/rules.hpp"
+#include "http/transfer.hpp"
+
+namespace dts::http {
+
+namespace {
+
+constexpr int64_t kCacheMs = 50000;  // libcurl keeps names for a minute
+constexpr size_t kSpareHandles = 256;
+
+int64_t now_ms() {
+  timespec t{};
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return static_cast<int64_t>(t.tv_sec) * 1000 + t.tv_nsec / 1000000;
+}
+
+/// libcurl may start a thread for a look-up; a signal of the server must never run in it, and a new thread inherits the mask.
+class SignalsBlocked {
+ public:
+  SignalsBlocked() {
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before_);
+  }
+  ~SignalsBlocked() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+  SignalsBlocked(const SignalsBlocked&) = delete;
+  SignalsBlocked& operator=(const SignalsBlocked&) = delete;
+
+ private:
+  sigset_t before_{};
+};
+
+class Multi final : public Client, public Reactor {
+ public:
+  Multi() = default;
+  ~Multi() override {
+    for (auto& t : transfers_) take_off(*t.second);
+    transfers_.clear();
+    for (CURL* const e : spare_) curl_easy_cleanup(e);
+    if (multi_ != nullptr) curl_multi_cleanup(multi_);
+    if (epoll_ >= 0) close(epoll_);
+  }
+  bool open() {
+    epoll_ = epoll_create1(EPOLL_CLOEXEC);
+    multi_ = curl_multi_init();
+    if (epoll_ < 0 || multi_ == nullptr) return false;
+    curl_multi_setopt(multi_, CURLMOPT_SOCKETFUNCTION, on_socket);
+    curl_multi_setopt(multi_, CURLMOPT_SOCKETDATA, this);
+    curl_multi_setopt(multi_, CURLMOPT_TIMERFUNCTION, on_timer);
+    curl_multi_setopt(multi_, CURLMOPT_TIMERDATA, this);
+    curl_multi_setopt(multi_, CURLMOPT_MAXCONNECTS, 1024L);
+    curl_multi_setopt(multi_, CURLMOPT_PIPELINING, static_cast<long>(CURLPIPE_MULTIPLEX));
+    return true;
+  }
+
+  void configure(const Settings& s) noexcept override {
+    try {
+      host_connections_ = s.host_connections;
+      lookups_most_ = s.lookups;
+      ca_file_ = s.ca_file == nullptr ? "" : s.ca_file;
+    } catch (...) {
+    }
+  }
+
+  void set_rules(uint32_t role, const RuleText* rules, int n) noexcept override {
+    try {
+      std::vector<core::EgressRule> all;
+      all.reserve(static_cast<size_t>(n));
+      for (int i = 0; i < n; i++) all.push_back(rule_of(rules[i]));
+      rules_[role] = std::move(all);
+    } catch (...) {
+      rules_.erase(role);  // none: nothing is allowed
+    }
+  }
+  [[nodiscard]] const std::vector<core::EgressRule>& rules(uint32_t role) const noexcept override {
+    const auto found = rules_.find(role);
+    return found == rules_.end() ? none_ : found->second;
+  }
+
+  bool start(const Request& r) noexcept override {
+    try {
+      auto t = std::make_unique<Transfer>();
+      t->reactor = this;
+      t->copy(r);
+      if (t->timeout_ms > 0) t->deadline = now_ms() + t->timeout_ms;
+      Transfer& mine = *t;
+      transfers_[r.ticket] = std::move(t);
+      active_++;
+      if (mine.aim())
+        enqueue(mine);
+      else
+        ended(mine);
+      return true;
+    } catch (...) {
+      return false;
+    }
+  }
+
+  void stop(int ticket, Failure why) noexcept override {
+    const auto found = transfers_.find(ticket);
+    if (found == transfers_.end() || found->second->host == nullptr) return;
+    try {
+      Transfer& t = *found->second;
+      t.fail(why, why == Failure::Timeout ? "the time limit was reached" : "cancelled");
+      leave(t);
+      ended(t);
+    } catch (...) {
+    }
+  }
+
+  [[nodiscard]] int descriptor() const noexcept override { return epoll_; }
+  [[nodiscard]] int wait_ms() const noexcept override {
+    if (!startable_.empty() || !done_.empty()) return 0;
+    int64_t at = timer_at_;
+    if (!deadlines_.empty() && (at < 0 || deadlines_.begin()->first < at)) at = deadlines_.begin()->first;
+    if (at < 0) return -1;
+    const int64_t left = at - now_ms();
+    return left <= 0 ? 0 : static_cast<int>(left < 3600000 ? left : 3600000);
+  }
+
+  void turn() noexcept override {
+    const SignalsBlocked blocked;
+    try {
+      start_ready();
+      epoll_event events[256];
+      const int n = epoll_wait(epoll_, events, 256, 0);
+      int running = 0;
+      for (int i = 0; i < n; i++) {
+        const int what = ((events[i].events & (EPOLLIN | EPOLLHUP)) != 0 ? CURL_CSELECT_IN : 0) |
+                         ((events[i].events & EPOLLOUT) != 0 ? CURL_CSELECT_OUT : 0) |
+                         ((events[i].events & EPOLLERR) != 0 ? CURL_CSELECT_ERR : 0);
+        curl_multi_socket_action(multi_, events[i].data.fd, what, &running);
+      }
+      if (timer_at_ >= 0 && timer_at_ <= now_ms()) {
+        timer_at_ = -1;
+        curl_multi_socket_action(multi_, CURL_SOCKET_TIMEOUT, 0, &running);
+      }
+      collect();
+      overdue();
+      start_ready();
+    } catch (...) {
+    }
+  }
+
+  bool next(Response* out) noexcept override {
+    if (done_.empty()) return false;
+    Transfer& t = *done_.front();
+    done_.pop_front();
+    active_--;
+    *out = Response();
+    out->ticket = t.ticket;
+    out->failure = t.failure;
+    out->message = t.message.c_str();
+    out->status = t.status;
+    out->headers = {t.got_headers.data(), t.got_headers.size()};
+    out->body = {t.got_body.data(), t.got_body.size()};
+    out->cut = t.cut;
+    out->redirects = t.redirects;
+    out->url = t.last_url.c_str();
+    out->looked_up = t.looked_up;
+    out->connected = t.connected;
+    out->secured = t.secured;
+    out->first_byte = t.first_byte;
+    out->total = t.total;
+    return true;
+  }
+  void release(int ticket) noexcept override { transfers_.erase(ticket); }
+  [[nodiscard]] int active() const noexcept override { return active_; }
+
+  void looked_up(Transfer& t) noexcept override {
+    if (!t.looks) return;
+    t.looks = false;
+    lookups_--;
+    t.host->looking = false;
+    t.host->known_until = now_ms() + kCacheMs;
+    touch(t.target);
+  }
+
+ private:
+  using Key = std::pair<std::string, int>;
+  static int on_socket(CURL*, curl_socket_t fd, int what, void* self, void* seen) noexcept {
+    auto* const m = static_cast<Multi*>(self);
+    if (what == CURL_POLL_REMOVE) {
+      epoll_ctl(m->epoll_, EPOLL_CTL_DEL, fd, nullptr);
+      return 0;
+    }
+    epoll_event e{};
+    e.data.fd = fd;
+    if (what != CURL_POLL_OUT) e.events |= EPOLLIN;
+    if (what != CURL_POLL_IN) e.events |= EPOLLOUT;
+    if (seen == nullptr) {
+      if (epoll_ctl(m->epoll_, EPOLL_CTL_ADD, fd, &e) != 0) epoll_ctl(m->epoll_, EPOLL_CTL_MOD, fd, &e);
+      curl_multi_assign(m->multi_, fd, m);
+    } else if (epoll_ctl(m->epoll_, EPOLL_CTL_MOD, fd, &e) != 0) {
+      epoll_ctl(m->epoll_, EPOLL_CTL_ADD, fd, &e);
+    }
+    return 0;
+  }
+  static int on_timer(CURLM*, long ms, void* self) noexcept {
+    static_cast<Multi*>(self)->timer_at_ = ms < 0 ? -1 : now_ms() + ms;
+    return 0;
+  }
+
+  void touch(const core::Target& t) noexcept {
+    try {
+      startable_.emplace_back(t.host, t.port);
+    } catch (...) {
+    }
+  }
+
+  /// Into the line of its host.
+  void enqueue(Transfer& t) {
+    Key key(t.target.host, t.target.port);
+    t.host = &hosts_[key];
+    t.host->waiting.push_back(&t);
+    if (t.deadline != 0 && !t.counted) {
+      deadlines_.emplace(t.deadline, &t);
+      t.counted = true;
+    }
+    startable_.push_back(std::move(key));
+  }
+
+  /// Begins what may begin at the hosts where something has changed.
+  void start_ready() {
+    while (!startable_.empty()) {
+      const Key key = std::move(startable_.front());
+      startable_.pop_front();
+      const auto found = hosts_.find(key);
+      if (found == hosts_.end()) continue;
+      Host& h = found->second;
+      while (!h.waiting.empty() && (host_connections_ == 0 || h.active < host_connections_)) {
+        core::Address a;
+        const bool known = h.known_until > now_ms() || core::parse_address(key.first, &a);
+        if (!known && h.looking) break;
+        if (!known && lookups_ >= lookups_most_) {
+          blocked_.push_back(key);
+          break;
+        }
+        Transfer& t = *h.waiting.front();
+        h.waiting.pop_front();
+        if (!known) {
+          h.looking = t.looks = true;
+          lookups_++;
+        }
+        begin(t);
+      }
+      if (h.waiting.empty() && h.active == 0 && h.known_until <= now_ms()) hosts_.erase(found);
+    }
+  }
+
+  void begin(Transfer& t) {
+    CURL* easy = nullptr;
+    if (!spare_.empty()) {
+      easy = spare_.back();
+      spare_.pop_back();
+    } else {
+      easy = curl_easy_init();
+    }
+    t.host->active++;
+    t.added = true;
+    if (easy == nullptr || !t.prepare(easy, ca_file_.c_str()) || curl_multi_add_handle(multi_, easy) != CURLM_OK) {
+      t.fail(Failure::Local, "out of memory");
+      leave(t);
+      ended(t);
+    }
+  }
+
+  /// Takes a transfer out of the multi handle and of its host.
+  void take_off(Transfer& t) noexcept {
+    if (t.easy == nullptr) return;
+    curl_multi_remove_handle(multi_, t.easy);
+    CURL* const easy = t.let_go();
+    if (spare_.size() < kSpareHandles) {
+      try {
+        spare_.push_back(easy);
+        return;
+      } catch (...) {
+      }
+    }
+    curl_easy_cleanup(easy);
+  }
+  void leave(Transfer& t) {
+    take_off(t);
+    Host& h = *t.host;
+    if (t.added) {
+      h.active--;
+      t.added = false;
+    } else {
+      std::erase(h.waiting, &t);
+    }
+    if (t.looks) {
+      t.looks = false;
+      lookups_--;
+      h.looking = false;
+    }
+    startable_.emplace_back(t.target.host, t.target.port);
+    if (!blocked_.empty() && lookups_ < lookups_most_) {
+      startable_.push_back(std::move(blocked_.front()));
+      blocked_.pop_front();
+    }
+  }
+
+  void ended(Transfer& t) {
+    if (t.counted) {
+      auto [from, to] = deadlines_.equal_range(t.deadline);
+      for (; from != to; ++from)
+        if (from->second == &t) {
+          deadlines_.erase(from);
+          break;
+        }
+      t.counted = false;
+    }
+    t.host = nullptr;
+    t.hide_secrets();
+    done_.push_back(&t);
+  }
+
+  void collect() {
+    int left = 0;
+    while (CURLMsg* const m = curl_multi_info_read(multi_, &left)) {
+      if (m->msg != CURLMSG_DONE) continue;
+      const CURLcode result = m->data.result;
+      Transfer* t = nullptr;
+      curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, &t);
+      Host* const host = t->host;
+      core::Target was = t->target;
+      const bool again = t->finish(result);
+      std::swap(was, t->target);  // leave() is about the host that it was at
+      const bool unknown = t->failure == Failure::Lookup && t->looks;
+      CURLU* const parsed = t->parsed;
+      if (again) t->parsed = nullptr;
+      leave(*t);
+      std::swap(was, t->target);
+      if (again) {
+        t->parsed = parsed;
+        enqueue(*t);
+        continue;
+      }
+      ended(*t);
+      if (unknown) fail_waiting(*host, *t);
+    }
+  }
+
+  /// A name that does not exist does not for the others either: they are not looked up one after the other.
+  void fail_waiting(Host& h, const Transfer& like) {
+    while (!h.waiting.empty()) {
+      Transfer& t = *h.waiting.front();
+      t.fail(like.failure, like.message);
+      leave(t);
+      ended(t);
+    }
+  }
+
+  void overdue() {
+    const int64_t now = now_ms();
+    while (!deadlines_.empty() && deadlines_.begin()->first <= now) {
+      Transfer& t = *deadlines_.begin()->second;
+      t.fail(Failure::Timeout, "the time limit was reached");
+      leave(t);
+      ended(t);
+    }
+  }
+
+  CURLM* multi_ = nullptr;
+  int epoll_ = -1;
+  int64_t timer_at_ = -1;
+  int host_connections_ = 0, lookups_most_ = 16, lookups_ = 0, active_ = 0;
+  std::string ca_file_;
+  std::unordered_map<uint32_t, std::vector<core::EgressRule>> rules_;
+  std::vector<core::EgressRule> none_;
+  std::unordered_map<int, std::unique_ptr<Transfer>> transfers_;
+  std::map<Key, Host> hosts_;
+  std::deque<Key> startable_, blocked_;
+  std::multimap<int64_t, Transfer*> deadlines_;
+  std::deque<Transfer*> done_;
+  std::vector<CURL*> spare_;
+};
+
+}  // namespace
+
+}  // namespace dts::http
+
+// Called once in each courier, after the fork: libcurl is never set up in the postmaster.
+extern "C" __attribute__((visibility("default"))) dts::http::Client* dts_http_open(const char** why);
+
+extern "C" dts::http::Client* dts_http_open(const char** why) {
+  using namespace dts::http;
+  const SignalsBlocked blocked;
+  *why = "libcurl could not be set up";
+  if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK) return nullptr;
+  const curl_version_info_data* const v = curl_version_info(CURLVERSION_NOW);
+  if ((v->features & CURL_VERSION_ASYNCHDNS) == 0) {
+    *why = "libcurl was built without asynchronous name look-ups";
+    return nullptr;
+  }
+  if (v->version_num < 0x075500) {
+    *why = "libcurl is older than 7.85";
+    return nullptr;
+  }
+  try {
+    auto m = std::make_unique<Multi>();
+    if (m->open()) return m.release();
+  } catch (...) {
+  }
+  return nullptr;
+}

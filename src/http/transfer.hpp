@@ -1,0 +1,104 @@
+// One request on its way: what was asked, its handle of libcurl, what has come back.
+#pragma once
+
+#include <curl/curl.h>
+
+#include <deque>
+#include <string>
+#include <vector>
+
+#include "core/egress.hpp"
+#include "http/client.hpp"
+
+namespace dts::http {
+
+struct Transfer;
+
+/// A host and port: one transfer looks its name up for all, and no more than its limit are under way.
+struct Host {
+  int active = 0;
+  bool looking = false;
+  int64_t known_until = 0;  // milliseconds: the name is in libcurl's cache
+  std::deque<Transfer*> waiting;
+};
+
+struct Line {
+  std::string text;
+  bool secret = false;  // holds the value of a secret: not for another host
+};
+
+/// What a transfer needs of those who run it.
+struct Reactor {
+  Reactor() = default;
+  Reactor(const Reactor&) = delete;
+  Reactor& operator=(const Reactor&) = delete;
+  virtual ~Reactor() = default;
+  [[nodiscard]] virtual const std::vector<core::EgressRule>& rules(uint32_t role) const noexcept = 0;
+  /// The name of a transfer's host is known: those that wait for it may go.
+  virtual void looked_up(Transfer& t) noexcept = 0;
+};
+
+struct Transfer {
+  Reactor* reactor = nullptr;
+  int ticket = 0;
+  uint32_t role = 0;
+  // asked
+  std::string url, method, body;
+  bool has_body = false, body_secret = false;
+  std::vector<Line> lines;
+  int redirects_left = 0;
+  int timeout_ms = 0, connect_timeout_ms = 0;
+  size_t most_body = 0;
+  std::string ca, certificate, key;
+  std::vector<std::pair<std::string, std::string>> secrets;
+  // mail
+  bool is_mail = false, mail_tls = false;
+  std::string from, user, password, text, html;
+  std::vector<std::string> to;
+  struct Attached {
+    std::string name, type, data;
+  };
+  std::vector<Attached> parts;
+  // under way
+  CURL* easy = nullptr;
+  CURLU* parsed = nullptr;
+  curl_slist* header_list = nullptr;
+  curl_slist* recipients = nullptr;
+  curl_mime* mime = nullptr;
+  core::Target target;
+  Host* host = nullptr;
+  bool counted = false, looks = false, added = false;
+  int64_t deadline = 0;  // milliseconds, of the whole
+  // come back
+  Failure failure = Failure::None;
+  std::string message, got_headers, got_body, last_url;
+  bool cut = false, refused = false, too_many_headers = false;
+  int status = 0, redirects = 0;
+  int64_t looked_up = 0, connected = 0, secured = 0, first_byte = 0, total = 0;
+  char error[CURL_ERROR_SIZE] = "";
+
+  Transfer() = default;
+  Transfer(const Transfer&) = delete;
+  Transfer& operator=(const Transfer&) = delete;
+  ~Transfer();
+
+  void copy(const Request& r);
+  /// Takes the URL apart and asks the rules; false, with failure and message, if it must not be asked for.
+  bool aim();
+  /// Makes the handle ready; false for want of memory.
+  bool prepare(CURL* handle, const char* ca_file);
+  /// The handle is done with this result. True if it goes on with another request (a redirect).
+  bool finish(CURLcode result);
+  void fail(Failure why, std::string what);
+  /// Hides the values of secrets in all that has come back.
+  void hide_secrets();
+  /// Gives back what belongs to one request, and the handle.
+  CURL* let_go();
+
+ private:
+  bool prepare_http();
+  bool prepare_mail();
+  bool redirect();
+};
+
+}  // namespace dts::http
