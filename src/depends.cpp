@@ -1,6 +1,7 @@
 #include "depends.hpp"
 
 #include "steer.hpp"
+#include "store/batches.hpp"
 
 namespace dts {
 
@@ -142,9 +143,34 @@ struct Reader {
       bad("has an invalid value for \"on_unsatisfied\"", "Use skip, fail or cancel.");
   }
 
+  /// The unfinished tasks of a batch; what has ended is in its counts.
+  void batch(const JsonbValue& v) {
+    if (v.type != jbvString) bad("has a \"batch\" that is no string", kForms);
+    const char* const name = pnstrdup(v.val.string.val, v.val.string.len);
+    if (store::touched()) CommandCounterIncrement();  // tasks submitted by the same statement are there too
+    out.batch_n = store::batches_named(name, &out.batches);
+    if (out.batch_n == 0)
+      ereport(ERROR,
+              (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("batch \"%s\" in argument \"depends_on\" does not exist", name),
+               errhint("Submit its first tasks before, in the same transaction or an earlier one; dts.batches shows those there are.")));
+    out.accept = accept;
+    for (int i = 0; i < out.batch_n; i++) {
+      int64* ids = nullptr;
+      const int64 n = store::batch_members(out.batches[i], &ids);
+      for (int64 k = 0; k < n; k++) {
+        ParentRef p;
+        p.id = ids[k];
+        p.accept = static_cast<core::Accept>(accept | core::kOfBatch);
+        p.member = true;
+        push(p);
+      }
+      pfree(ids);
+    }
+  }
+
   void whole(JsonbContainer* c) {
-    JsonbValue tasks, v;
-    bool has_tasks = false;
+    JsonbValue tasks, its_batch, v;
+    bool has_tasks = false, has_batch = false;
     JsonbIterator* it = JsonbIteratorInit(c);
     (void)JsonbIteratorNext(&it, &v, false);
     while (JsonbIteratorNext(&it, &v, true) == WJB_KEY) {
@@ -153,6 +179,9 @@ struct Reader {
       if (is(v, "tasks")) {
         tasks = value;
         has_tasks = true;
+      } else if (is(v, "batch")) {
+        its_batch = value;
+        has_batch = true;
       } else if (is(v, "on")) {
         accept = outcomes(value);
       } else if (is(v, "need")) {
@@ -163,8 +192,10 @@ struct Reader {
         bad(psprintf("has an unknown key \"%s\"", pnstrdup(v.val.string.val, v.val.string.len)), kForms);
       }
     }
-    if (!has_tasks) bad("has no \"tasks\"", kForms);
-    each(tasks, [&](const JsonbValue& e) { parent(e, accept); });
+    if (!has_tasks && !has_batch) bad("has no \"tasks\"", kForms);
+    if (has_batch && out.need != core::kNeedAll) bad("has \"need\" beside \"batch\"", "A batch is waited for as a whole.");
+    if (has_tasks) each(tasks, [&](const JsonbValue& e) { parent(e, accept); });
+    if (has_batch) batch(its_batch);
   }
 };
 
@@ -180,10 +211,12 @@ int unite(ParentRef* p, int n) {
   qsort(p, n, sizeof(ParentRef), by_parent);
   int k = 0;
   for (int i = 1; i < n; i++) {
-    if (p[i].id == p[k].id)
+    if (p[i].id == p[k].id) {
       p[k].accept = static_cast<core::Accept>(p[k].accept | p[i].accept);
-    else
+      p[k].member = p[k].member && p[i].member;
+    } else {
       p[++k] = p[i];
+    }
   }
   return k + 1;
 }
@@ -211,6 +244,8 @@ Jsonb* with_parents(Jsonb* extra, const ParentRef* p, int n) {
            errhint("It may have been removed by the retention of its queue, or belong to another role.")));
 }
 
+constexpr int kCounted = -2;  // it has ended, and its batch has counted how
+
 /// How a parent stands: its edge, open or with an outcome.
 store::Edge look_at(store::TaskTable& tasks, const ParentRef& p) {
   store::Edge e{};
@@ -220,6 +255,10 @@ store::Edge look_at(store::TaskTable& tasks, const ParentRef& p) {
   if (p.fresh) return e;
   store::cell_enter_parent(p.id);  // before the look
   const store::Standing s = tasks.standing(p.id);
+  if (!s.found && p.member) {
+    e.outcome = kCounted;
+    return e;
+  }
   if (!s.found) {
     Oid owner = InvalidOid;
     const int how = store::ended_outcome(p.id, &owner);
@@ -264,7 +303,7 @@ Depends read_depends(Jsonb* json, bool names) {
 void Links::look(store::TaskTable& tasks, const Depends& depends, store::Task* task) {
   verdict_ = core::Verdict::Ready;
   n_ = 0;
-  if (depends.n == 0) return;
+  if (depends.n == 0 && depends.batch_n == 0) return;
   store::edges_raise();
   if (store::touched()) CommandCounterIncrement();  // parents submitted by the same statement are there too
   const int n = unite(depends.parents, depends.n);
@@ -273,6 +312,7 @@ void Links::look(store::TaskTable& tasks, const Depends& depends, store::Task* t
   int64 accepted = 0, refused = 0, open = 0;
   for (int i = 0; i < n; i++) {
     store::Edge e = look_at(tasks, depends.parents[i]);
+    if (e.outcome == kCounted) continue;
     e.counted = counted;
     depends.parents[i].id = e.parent;
     if (e.outcome == store::kOpen) {
@@ -286,6 +326,8 @@ void Links::look(store::TaskTable& tasks, const Depends& depends, store::Task* t
     if (counted || e.outcome == store::kOpen) edges_[n_++] = e;
     if (n % 1024 == 0) CHECK_FOR_INTERRUPTS();
   }
+  // After the looks: who was not there any more has been counted.
+  for (int i = 0; i < depends.batch_n; i++) refused += store::refused_ends(depends.batches[i], depends.accept) > 0 ? 1 : 0;
   const int32 need = counted ? Min(depends.need, n) : core::kNeedAll;
   verdict_ = core::verdict(need, accepted, refused, open);
   task->flags |= depends.flags | core::kDepends | core::kHasExtra;

@@ -11,7 +11,8 @@ struct ParentRef {
   int64 id = 0;
   const char* name = nullptr;
   core::Accept accept = 0;
-  bool fresh = false;  // submitted by the same call: nobody else can have ended it
+  bool member = false;  // of a batch that is named: if it has ended, the batch's counts say how
+  bool fresh = false;   // submitted by the same call: nobody else can have ended it
 };
 
 struct Depends {
@@ -19,6 +20,9 @@ struct Depends {
   int n = 0;
   int32 need = core::kNeedAll;
   int32 flags = 0;  // core::kUnmetFails or core::kUnmetCancels
+  int64* batches = nullptr;
+  int batch_n = 0;
+  core::Accept accept = 0;  // ends of the batches' tasks
 };
 
 /// Reads the syntax; no parents if `json` is null. Names are for elements of dts.submit_many(jsonb) only.
@@ -39,6 +43,20 @@ class Links {
   core::Verdict verdict_ = core::Verdict::Ready;
   int64 culprit_ = 0;
   int outcome_ = 0;
+};
+
+/// What a running task of a batch submits to that batch is waited for, too: its new tasks take over its edges to whatever waits for the
+/// batch.
+class BatchGrowth {
+ public:
+  /// A task of a batch was inserted.
+  void inserted(store::TaskTable& tasks, store::EdgeTable& edges, const store::Task& task);
+
+ private:
+  bool looked_ = false;
+  int64 batch_ = 0;
+  store::Edge* edges_ = nullptr;
+  int n_ = 0;
 };
 
 /// Whether an element of an array of tasks has a name.

@@ -232,7 +232,7 @@ Turn run_batch(int lane_slot) {
   TaskTable table = TaskTable::open();
   batch.n = table.claim(lane_slot, batch.lane, limit, tasks);
   if (batch.n < limit) store::permits_unused(&slot.lock, &slot.permits, limit - batch.n);
-  store::notify_pool(self.pool);  // passes a wake-up on: others may take what was put back
+  store::notify_claimed(lane_slot);
   Leased leased{};
   if (batch.n > 0) leased = run_claimed(table, tasks, batch.n);
   table.close();

@@ -101,6 +101,7 @@ constexpr Option kOptions[] = {
     option<&Options::owner>("owner"),
     option<&Options::depends_on>("depends_on"),
     option<&Options::concurrency_key>("concurrency_key"),
+    option<&Options::batch>("batch"),
 };
 
 }  // namespace

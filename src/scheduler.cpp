@@ -117,6 +117,7 @@ struct Timers {
   TimestampTz lanes = 0;
   TimestampTz agenda = 0;
   TimestampTz schedules = core::kNever;
+  TimestampTz late = 0;
   TimestampTz lanes_rest = 0;  // not before, whatever we are told
   long request_wait = 1;
 };
@@ -126,8 +127,12 @@ constexpr int64 kSecond = 1000000;
 /// Anything that was told since the last turn.
 void handle_events(Timers& timers, TimestampTz now) {
   const uint32 events = pg_atomic_exchange_u32(&database->events, 0);
-  if ((events & store::kDefinitions) != 0) start_up();
+  if ((events & store::kDefinitions) != 0) {
+    start_up();
+    timers.late = now;
+  }
   if (!database->gate) return;
+  if ((events & store::kLate) != 0) timers.late = now;
   if ((events & store::kSchedules) != 0) schedules_changed(false);
   if ((events & store::kScheduleRun) != 0) schedule_runs_ended();
   if ((events & (store::kSchedules | store::kScheduleRun)) != 0) {
@@ -156,6 +161,7 @@ void handle_timers(Timers& timers, TimestampTz now) {
   if (!database->gate) return;
   if (timers.schedules <= now) timers.schedules = fire_schedules();
   timers.agenda = resolve_agenda();
+  if (timers.late != 0 && timers.late <= now) timers.late = tell_late();
   if (timers.history <= now) {
     maintain_history();
     timers.history = now + 3600 * kSecond;
@@ -183,6 +189,7 @@ void handle_timers(Timers& timers, TimestampTz now) {
     // Not even a query while nothing happens and nothing is unfinished.
     const bool active = pg_atomic_exchange_u32(&database->activity, 0) != 0;
     if (active) tidy_dependencies();
+    if (active) compact_batches();
     if (active && any_task()) {
       pg_atomic_write_u32(&database->activity, 1);
       end_expired();
@@ -214,7 +221,7 @@ long until(TimestampTz at, TimestampTz now) {
 
 void main_loop(MemoryContext memory) {
   Timers timers;
-  timers.sweep = GetCurrentTimestamp();
+  timers.sweep = timers.late = GetCurrentTimestamp();
   for (;;) {
     ResetLatch(MyLatch);
     CHECK_FOR_INTERRUPTS();
@@ -236,8 +243,8 @@ void main_loop(MemoryContext memory) {
     const TimestampTz then = GetCurrentTimestamp();
     wait = sooner(wait, until(due, then));
     if (database->gate)
-      for (const TimestampTz t :
-           {timers.history, timers.sweep, timers.second_look, timers.requests, timers.lanes, timers.agenda, timers.keys, timers.schedules})
+      for (const TimestampTz t : {timers.history, timers.sweep, timers.second_look, timers.requests, timers.lanes, timers.agenda,
+                                  timers.keys, timers.schedules, timers.late})
         wait = sooner(wait, until(t, then));
     pgstat_report_stat(true);
     if (pg_atomic_read_u32(&database->events) != 0) continue;

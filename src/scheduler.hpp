@@ -29,6 +29,7 @@ void load_queues();
 void load_limits();
 /// How many tasks are unfinished where there is a cap.
 void count_waiting();
+void compact_batches();
 /// Leases that outlived the shared memory take their concurrency keys again.
 void count_keys();
 /// Makes parked tasks ready whose key is free; false if something failed, and is to be tried again.
@@ -53,6 +54,11 @@ void wake_waiting();
 bool any_task();
 /// Partitions and retention.
 void maintain_history();
+// ---- scheduler_late.cpp
+
+/// Tells of attempts that run for long. Returns when to look again; 0: when definitions have changed.
+TimestampTz tell_late();
+
 // ---- scheduler_sweep.cpp
 
 /// Two looks, a second apart, for rows that nobody offered. Returns true if a second look is due.

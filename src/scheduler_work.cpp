@@ -68,6 +68,14 @@ void count_waiting() {
   }
 }
 
+void compact_batches() {
+  in_transaction("adding up batches", [] {
+    static pg::Statement compact{"SELECT dts._compact_batches()", 0, {}};
+    int64 n = 0;
+    (void)ids(compact, nullptr, 1, &n);
+  });
+}
+
 bool check_site(char* why, size_t size) {
   strlcpy(why, "its place could not be checked; see the server log", size);
   bool ours = false;

@@ -43,24 +43,42 @@ char* iso(TimestampTz t) {
   return pstrdup(text);
 }
 
-/// What the task knows of its schedule, beside what else it carries.
-Jsonb* with_tag(Jsonb* extra, const Schedule& s, TimestampTz due) {
+/// What a task knows of its schedule.
+Jsonb* tag_of(const Schedule& s, TimestampTz due) {
   JsonbParseState* state = nullptr;
-  JsonbValue key;
-  key.type = jbvString;
-  key.val.string.val = const_cast<char*>("schedule");
-  key.val.string.len = 8;
-  pushJsonbValue(&state, WJB_BEGIN_OBJECT, nullptr);
-  pushJsonbValue(&state, WJB_KEY, &key);
   pushJsonbValue(&state, WJB_BEGIN_OBJECT, nullptr);
   push_text(&state, "name", s.name);
   push_text(&state, "due", iso(due));
   push_text(&state, "previous", s.has_last_due ? iso(s.last_due) : nullptr);
   push_text(&state, "success", s.has_success ? iso(s.last_success) : nullptr);
-  pushJsonbValue(&state, WJB_END_OBJECT, nullptr);
+  return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, nullptr));
+}
+
+/// The same beside what else a task carries.
+Jsonb* with_tag(Jsonb* extra, Jsonb* schedule) {
+  JsonbParseState* state = nullptr;
+  JsonbValue key, value;
+  key.type = jbvString;
+  key.val.string.val = const_cast<char*>("schedule");
+  key.val.string.len = 8;
+  value.type = jbvBinary;
+  value.val.binary.data = &schedule->root;
+  value.val.binary.len = static_cast<int>(VARSIZE(schedule)) - VARHDRSZ;
+  pushJsonbValue(&state, WJB_BEGIN_OBJECT, nullptr);
+  pushJsonbValue(&state, WJB_KEY, &key);
+  pushJsonbValue(&state, WJB_VALUE, &value);
   Jsonb* const tag = JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, nullptr));
   return extra == nullptr ? tag : DatumGetJsonbP(DirectFunctionCall2(jsonb_concat, JsonbPGetDatum(extra), JsonbPGetDatum(tag)));
 }
+
+/// Stable for each run: whoever fires it again gets the same.
+int64 jitter_of(const Schedule& s, TimestampTz due) {
+  if (s.jitter_us <= 0) return 0;
+  const uint64 hash = hash_bytes_extended(reinterpret_cast<const unsigned char*>(&due), sizeof(due), s.id);
+  return static_cast<int64>(hash % static_cast<uint64>(s.jitter_us));
+}
+
+constexpr const char* kPlace = "the schedule's task";
 
 }  // namespace
 
@@ -76,55 +94,20 @@ int64 submit_due(const Schedule& s, TimestampTz due, TimestampTz run_at) {
   object.type = jbvBinary;
   object.val.binary.data = &s.what->root;
   object.val.binary.len = static_cast<int>(VARSIZE(s.what)) - VARHDRSZ;
-  Options o;
-  // A jitter that is stable for each run: whoever fires it again gets the same.
-  const int64 spread = s.jitter_us <= 0
-                           ? 0
-                           : static_cast<int64>(hash_bytes_extended(reinterpret_cast<const unsigned char*>(&due), sizeof(due), s.id) %
-                                                static_cast<uint64>(s.jitter_us));
-  o.run_at = {true, run_at + spread};
-  Prepared p = prepare_json(object, "the schedule's task", &o, false);
-  p.task.extra = with_tag(p.task.extra, s, due);
-  p.task.flags |= core::kHasExtra | core::kScheduled;
-  store::TaskTable table = store::TaskTable::open();
-  p.task.id = store::next_task_id();
-  table.insert(p.task, p.lane);
-  table.close();
+  run_at += jitter_of(s, due);
+  int64 id = 0;
+  if (names_workflow(object)) {
+    id = submit_workflow(object, kPlace, tag_of(s, due), run_at);
+  } else {
+    Options o;
+    o.run_at = {true, run_at};
+    Prepared p = prepare_json(object, kPlace, &o, false);
+    p.task.extra = with_tag(p.task.extra, tag_of(s, due));
+    p.task.flags |= core::kHasExtra | core::kScheduled;
+    id = submit_prepared(p, o);
+  }
   SetUserIdAndSecContext(user, context);
-  return p.task.id;
-}
-
-void note_decision(int32 schedule, TimestampTz due, TimestampTz due_to, int64 count, const char* decision, const char* reason, int64 task,
-                   const char* detail) {
-  static pg::Statement insert{
-      "INSERT INTO dts.fire (schedule, due_at, due_to, count, decision, reason, task, detail) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-      8,
-      {INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, TEXTOID, TEXTOID, INT8OID, TEXTOID}};
-  const Datum values[] = {Int32GetDatum(schedule),       TimestampTzGetDatum(due),
-                          TimestampTzGetDatum(due_to),   Int64GetDatum(count),
-                          CStringGetTextDatum(decision), CStringGetTextDatum(reason),
-                          Int64GetDatum(task),           detail == nullptr ? Datum{0} : CStringGetTextDatum(detail)};
-  const char nulls[] = {' ', ' ', ' ', ' ', ' ', ' ', task == 0 ? 'n' : ' ', detail == nullptr ? 'n' : ' ', '\0'};
-  const pg::AsOwner as(store::catalog().owner);
-  SPI_connect();
-  insert.run(values, nulls);
-  SPI_finish();
-  as.end();
-}
-
-void note_fired(const Schedule& s, TimestampTz due, int64 task, const char* reason, int32 backfill, bool wakes) {
-  static pg::Statement insert{
-      "WITH r AS (INSERT INTO dts.schedule_run (task, schedule, due_at, backfill, wakes) VALUES ($1, $2, $3, NULLIF($5, 0), $6)) "
-      "INSERT INTO dts.fire (schedule, due_at, due_to, count, decision, reason, task) VALUES ($2, $3, $3, 1, 'fired', $4, $1)",
-      6,
-      {INT8OID, INT4OID, TIMESTAMPTZOID, TEXTOID, INT4OID, BOOLOID}};
-  const Datum values[] = {Int64GetDatum(task),         Int32GetDatum(s.id),     TimestampTzGetDatum(due),
-                          CStringGetTextDatum(reason), Int32GetDatum(backfill), BoolGetDatum(wakes)};
-  const pg::AsOwner as(store::catalog().owner);
-  SPI_connect();
-  insert.run(values);
-  SPI_finish();
-  as.end();
+  return id;
 }
 
 }  // namespace dts

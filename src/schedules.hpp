@@ -20,7 +20,7 @@ struct Schedule {
   core::Policy policy;
   int64 jitter_us = 0;
   // where it stands
-  TimestampTz fired_until = 0;
+  TimestampTz fired_until = 0, next_fire = 0;
   int64 runs = 0, max_runs = 0;  // 0: no bound
   int running = 0;
   ArrayType* waiting = nullptr;
@@ -30,11 +30,6 @@ struct Schedule {
 
 /// Submits the schedule's task for a due time, as the owner, with the rights he has now; raises what dts.submit would.
 int64 submit_due(const Schedule& s, TimestampTz due, TimestampTz run_at);
-
-/// Notes the run and the decision, in the same transaction. `backfill`: 0 if it belongs to none.
-void note_fired(const Schedule& s, TimestampTz due, int64 task, const char* reason, int32 backfill, bool wakes);
-void note_decision(int32 schedule, TimestampTz due, TimestampTz due_to, int64 count, const char* decision, const char* reason, int64 task,
-                   const char* detail);
 
 /// Whether the schedule has to look again when one of its runs ends.
 bool waits_for_ends(const Schedule& s);

@@ -95,6 +95,9 @@ DTS_FUNCTION(dts_definition_changed) {
     store::touch_events(store::kWaiting);
   } else if (strcmp(kind, "handler") == 0 || strcmp(kind, "egress") == 0) {
     store::touch_definitions();
+  } else if (strcmp(kind, "notification") == 0) {
+    store::touch_definitions();
+    store::touch_events(store::kLate);
   } else if (strcmp(kind, "install") == 0) {
     store::touch_events(store::kDefinitions, true);
   } else if (strcmp(kind, "schedule") == 0) {

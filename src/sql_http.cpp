@@ -126,7 +126,7 @@ int64 submit(core::Kind kind, Jsonb* request, const Options& o) {
   check_request(kind, request, p.lane.owner, false, nullptr);
   check_payload_size(request, kind == core::Kind::Http ? "body" : "attachments");
   p.task.args = request;
-  return submit_one(p, o);
+  return submit_prepared(p, o);
 }
 
 }  // namespace

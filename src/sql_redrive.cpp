@@ -2,6 +2,7 @@
 #include "pg/as_owner.hpp"
 #include "pg/guard.hpp"
 #include "steer.hpp"
+#include "store/batches.hpp"
 #include "store/definitions.hpp"
 #include "store/keys.hpp"
 
@@ -16,13 +17,14 @@ using store::TaskTable;
 
 pg::Statement take_letter{
     "DELETE FROM dts.dead_letter WHERE id = $1 RETURNING lane, submitted_at, timeout_ms, handler, flags, kind, max_attempts, sql, args, "
-    "extra",
+    "extra, batch",
     1,
     {INT8OID}};
 pg::Statement letter_owner{
     "SELECT l.owner::oid FROM dts.dead_letter d JOIN dts.lane l ON l.id = d.lane WHERE d.id = $1 FOR UPDATE OF d SKIP LOCKED",
     1,
     {INT8OID}};
+pg::Statement scheduled_again{"SELECT dts._scheduled_again($1, $1, $2 -> 'schedule')", 2, {INT8OID, JSONBOID}};
 pg::Statement key_again{"UPDATE dts.key SET free_at = NULL WHERE task = $1", 1, {INT8OID}};
 
 /// Whether there is a dead letter of the caller's that nobody else is redriving.
@@ -69,7 +71,13 @@ bool redrive(int64 id) {
     t.args = null ? nullptr : DatumGetJsonbP(d);
     d = pg::column_copy(memory, 0, 10, &null);
     t.extra = null ? nullptr : DatumGetJsonbP(d);
+    t.batch = DatumGetInt64(pg::column(0, 11, &null));
+    if (null) t.batch = 0;
     key_again.run(values);
+    if ((t.flags & core::kScheduled) != 0 && t.extra != nullptr) {
+      const Datum again[] = {Int64GetDatum(id), PointerGetDatum(t.extra)};
+      scheduled_again.run(again);
+    }
     SPI_finish();
     as.end();
   }
@@ -81,6 +89,10 @@ bool redrive(int64 id) {
   TaskTable table = TaskTable::open();
   table.insert(t, info);
   table.close();
+  if (t.batch != 0) {  // it was submitted before, and has not ended after all
+    store::tally(t.batch, store::kSubmittedToBatch, -1);
+    store::tally(t.batch, static_cast<int>(core::State::Failed), -1);
+  }
   audit("redrive", id, nullptr);
   return true;
 }

@@ -2,7 +2,7 @@
 #include "core/timing_words.hpp"
 #include "pg/as_owner.hpp"
 #include "pg/guard.hpp"
-#include "schedules.hpp"
+#include "schedule_ledger.hpp"
 #include "store/policy.hpp"
 
 namespace dts {
@@ -149,8 +149,12 @@ DTS_FUNCTION(dts_check_task) {
   int context = 0;
   GetUserIdAndSecContext(&user, &context);
   SetUserIdAndSecContext(owner, context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
-  Options o;
-  (void)prepare_json(whole(what), "the schedule's task", &o);
+  if (names_workflow(whole(what))) {
+    check_workflow(whole(what), "the schedule's task");
+  } else {
+    Options o;
+    (void)prepare_json(whole(what), "the schedule's task", &o);
+  }
   SetUserIdAndSecContext(user, context);
   PG_RETURN_VOID();
 }
@@ -183,12 +187,19 @@ DTS_FUNCTION(dts_fire_by_hand) {
   SPI_finish();
   as.end();
   const int64 task = submit_due(s, due, GetCurrentTimestamp());
-  note_fired(s, due, task, backfill != 0 ? "backfill" : "by hand", backfill, true);
+  Ledger ledger;
+  ledger.fired(s.id, due, task, backfill != 0 ? "backfill" : "by hand", backfill, true);
+  ledger.write();
   PG_RETURN_INT64(task);
 }
 
-/// The part of the running task that its schedule wrote; NULL outside of such a task.
+/// What the running task, or the workflow run that it is a node of, knows of its schedule; NULL outside of such a task.
 DTS_FUNCTION(dts_schedule_tag) {
+  static pg::Statement of_run{
+      "SELECT r.schedule FROM dts.workflow_node n JOIN dts.workflow_run r ON r.id = n.run WHERE n.task = $1 AND r.schedule IS NOT NULL "
+      "LIMIT 1",
+      1,
+      {INT8OID}};
   const int64 id = store::own_slot < 0 ? 0 : static_cast<int64>(pg_atomic_read_u64(&store::slots[store::own_slot].current));
   if (id == 0) PG_RETURN_NULL();
   store::TaskTable table = store::TaskTable::open_to_read();
@@ -196,6 +207,16 @@ DTS_FUNCTION(dts_schedule_tag) {
   const bool found = table.read(id, &t);
   table.close();
   JsonbValue v;
-  if (!found || !store::json_member(t.extra, "schedule", &v) || v.type != jbvBinary) PG_RETURN_NULL();
-  PG_RETURN_JSONB_P(JsonbValueToJsonb(&v));
+  if (found && store::json_member(t.extra, "schedule", &v) && v.type == jbvBinary) PG_RETURN_JSONB_P(JsonbValueToJsonb(&v));
+  MemoryContext const memory = CurrentMemoryContext;
+  const Datum values[] = {Int64GetDatum(id)};
+  const pg::AsOwner as(store::catalog().owner);
+  SPI_connect();
+  bool null = true;
+  Datum tag{0};
+  if (of_run.run(values) == 1) tag = pg::column_copy(memory, 0, 1, &null);
+  SPI_finish();
+  as.end();
+  if (null) PG_RETURN_NULL();
+  PG_RETURN_DATUM(tag);
 }

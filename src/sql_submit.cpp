@@ -13,31 +13,6 @@ using store::TaskTable;
 
 const char* text_arg(FunctionCallInfo fcinfo, int i) { return PG_ARGISNULL(i) ? nullptr : text_to_cstring(PG_GETARG_TEXT_PP(i)); }
 
-}  // namespace
-
-int64 submit_one(Prepared& p, const Options& o) {
-  store::check_room(p.lane, store::submitted_here(p.lane), 1);
-  TaskTable table = TaskTable::open();
-  Links links;
-  links.look(table, read_depends(o.depends_on, false), &p.task);
-  int64 id = 0;
-  if (o.key != nullptr) {
-    id = submit_with_key(table, p, o);
-  } else {
-    id = p.task.id = store::next_task_id();
-    table.insert(p.task, p.lane);
-  }
-  if (p.task.state != core::State::Ready && id == p.task.id) {
-    store::EdgeTable edges = store::EdgeTable::open();
-    links.connect(table, edges, p.task, p.lane);
-    edges.close();
-  }
-  table.close();
-  return id;
-}
-
-namespace {
-
 Datum array_element_error(const char* argument) {
   ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("argument \"%s\" must not contain null", argument),
                   errhint("Leave the element out, or use an empty JSON array for no arguments.")));
@@ -84,6 +59,7 @@ class Many {
       store::key_parked(t.ckey, t.id);
     else if (t.state != core::State::Ready)
       links_.connect(table_, edges_, t, prepared_.lane);
+    growth_.inserted(table_, edges_, t);
     if (n_ == 0) lowest_ = t.id;
     if (t.state == core::State::Ready) highest_ = t.id;
     n_++;
@@ -106,12 +82,37 @@ class Many {
   TaskTable table_;
   store::EdgeTable edges_;
   Links links_;
+  BatchGrowth growth_;
   ReturnSetInfo* info_ = nullptr;
   int n_ = 0, places_ = 0, own_ = 0;
   int64 lowest_ = 0, highest_ = 0;
 };
 
 }  // namespace
+
+int64 submit_prepared(Prepared& p, const Options& o) {
+  store::check_room(p.lane, store::submitted_here(p.lane), 1);
+  store::TaskTable table = store::TaskTable::open();
+  Links links;
+  links.look(table, read_depends(o.depends_on, false), &p.task);
+  int64 id = 0;
+  if (o.key != nullptr) {
+    id = submit_with_key(table, p, o);
+  } else {
+    id = p.task.id = store::next_task_id();
+    table.insert(p.task, p.lane);
+  }
+  const bool fresh = id == p.task.id;
+  if (fresh && (p.task.state != core::State::Ready || p.task.batch != 0)) {
+    store::EdgeTable edges = store::EdgeTable::open();
+    BatchGrowth growth;
+    growth.inserted(table, edges, p.task);
+    links.connect(table, edges, p.task, p.lane);
+    edges.close();
+  }
+  table.close();
+  return id;
+}
 
 }  // namespace dts
 
@@ -123,7 +124,7 @@ DTS_FUNCTION(dts_submit) {
   Prepared p = prepare_sql(text_arg(fcinfo, 0), o);
   check_args(p, args);
   p.task.args = args;
-  PG_RETURN_INT64(submit_one(p, o));
+  PG_RETURN_INT64(submit_prepared(p, o));
 }
 
 DTS_FUNCTION(dts_submit_handler) {
@@ -131,7 +132,7 @@ DTS_FUNCTION(dts_submit_handler) {
   Prepared p = prepare_handler(text_arg(fcinfo, 0), o);
   p.task.args = PG_ARGISNULL(1) ? nullptr : PG_GETARG_JSONB_P(1);
   check_payload_size(p.task.args, "payload");
-  PG_RETURN_INT64(submit_one(p, o));
+  PG_RETURN_INT64(submit_prepared(p, o));
 }
 
 DTS_FUNCTION(dts_submit_many_args) {
@@ -212,7 +213,7 @@ DTS_FUNCTION(dts_submit_many_json) {
       } else {
         Options o;
         Prepared p = prepare_json(*v, place, &o);
-        ids[i] = submit_one(p, o);
+        ids[i] = submit_prepared(p, o);
       }
       CHECK_FOR_INTERRUPTS();
     }

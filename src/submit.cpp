@@ -3,6 +3,7 @@
 #include "pg/as_owner.hpp"
 #include "run_sql.hpp"
 #include "settings.hpp"
+#include "store/batches.hpp"
 #include "store/keys.hpp"
 #include "store/policy.hpp"
 
@@ -160,8 +161,8 @@ void warn_if_not_loaded() {
                     errhint("Add this line to postgresql.conf and restart the server: shared_preload_libraries = 'dts'")));
 }
 
-/// The first task ever makes this database one that runs tasks here. Not the installation: pg_restore installs before it loads, and
-/// nothing may happen in between.
+}  // namespace
+
 void settle_site() {
   static Oid settled = InvalidOid;  // the dts.task for which a committed row was seen
   static TransactionId inserted_by = InvalidTransactionId;
@@ -184,6 +185,8 @@ void settle_site() {
   }
 }
 
+namespace {
+
 void check_options(const Options& o) {
   check_interval(o.timeout, "timeout", 1000);
   if (o.timeout != nullptr && span(o.timeout) > 20.0 * USECS_PER_DAY)
@@ -198,8 +201,12 @@ void check_options(const Options& o) {
     bad("key", "must be 1 to 1000 bytes long", "Use a hash of what is longer.");
   if (o.concurrency_key != nullptr && (o.concurrency_key[0] == '\0' || strlen(o.concurrency_key) > 1000))
     bad("concurrency_key", "must be 1 to 1000 bytes long", "Use a hash of what is longer.");
+  if (o.batch != nullptr && (o.batch[0] == '\0' || strlen(o.batch) > 200))
+    bad("batch", "must be 1 to 200 bytes long", "It names the batch, for example by what it loads and the day.");
   if (o.key == nullptr && (o.on_conflict != nullptr || o.key_ttl != nullptr))
     bad(o.on_conflict != nullptr ? "on_conflict" : "key_ttl", "needs \"key\"", "It says what becomes of a task with the same key.");
+  if (o.batch != nullptr && o.on_conflict != nullptr && (strcmp(o.on_conflict, "replace") == 0 || strcmp(o.on_conflict, "push") == 0))
+    bad("on_conflict", "must be return or error together with \"batch\"", "A task stays in the batch that it was submitted to.");
   if (o.depends_on != nullptr && o.on_conflict != nullptr && (strcmp(o.on_conflict, "replace") == 0 || strcmp(o.on_conflict, "push") == 0))
     bad("on_conflict", "must be return or error together with \"depends_on\"",
         "What replaces a task starts anew; submit the new one under another key.");
@@ -243,6 +250,7 @@ Prepared prepare(const Options& o, const Defaults& h, int32 handler, const char*
   t.handler = handler;
   t.lane = p.lane.lane;
   t.ckey = store::key_of(q.id, o.concurrency_key);
+  if (o.batch != nullptr) t.batch = store::batch_for(owner, o.batch);
   // What would only be parked at its claim starts parked. Not a task due later: no place is kept for it.
   if (t.ckey != 0 && t.run_at <= now && store::key_busy(t.ckey, store::key_policy(p.lane))) t.state = core::State::Parked;
   settle_site();

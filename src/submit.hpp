@@ -30,6 +30,7 @@ struct Options {
   Jsonb* depends_on = nullptr;
   const char* concurrency_key = nullptr;
   const char* labels_required = "";  // of the agent that may run it, sorted, separated by commas
+  const char* batch = nullptr;
 };
 
 /// Reads the options of a SQL function, which are its arguments from number `first` on; `many`: those of a set-returning form (no key);
@@ -60,9 +61,19 @@ Prepared prepare_outside(core::Kind kind, const Options& options);
 /// `analyse`: arguments are tried against the SQL, which may run code of the owner's types.
 Prepared prepare_json(const JsonbValue& object, const char* place, Options* options, bool analyse = true);
 
+/// The first task ever makes this database one that runs tasks here. Not the installation: pg_restore installs before it loads, and
+/// nothing may happen in between.
+void settle_site();
+
+/// Submits a prepared task with its key and dependencies, if it has any; returns its id, or that of the task which has the key.
+int64 submit_prepared(Prepared& p, const Options& options);
+
 /// Whether an object names a workflow instead of a task; its run is started, and the task that ends it is given (submit_workflow.cpp).
 bool names_workflow(const JsonbValue& object);
-int64 submit_workflow(const JsonbValue& object, const char* place);
+/// `schedule`: what its tasks know of the schedule that starts it, at `run_at`.
+int64 submit_workflow(const JsonbValue& object, const char* place, Jsonb* schedule = nullptr, TimestampTz run_at = 0);
+/// Refuses what could not be started by the current role, and parameters that do not fit the workflow as it is now.
+void check_workflow(const JsonbValue& object, const char* place);
 
 /// Refuses SQL that cannot be parsed or cannot be a task. has_args: the text may have placeholders up to `placeholders`.
 void check_sql(const char* sql, bool transactional, int placeholders, bool has_args);
@@ -70,8 +81,6 @@ void check_sql(const char* sql, bool transactional, int placeholders, bool has_a
 void check_args(const Prepared& p, Jsonb* args, bool analyse = true);
 void check_payload_size(Jsonb* payload, const char* argument);
 
-/// Submits a task with its dependencies and key; returns the id of the new or of the existing task.
-int64 submit_one(Prepared& p, const Options& options);
 /// Submits under an idempotency key; returns the id of the new or of the existing task.
 int64 submit_with_key(store::TaskTable& table, Prepared& p, const Options& options);
 

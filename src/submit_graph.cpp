@@ -139,6 +139,7 @@ void submit_graph(Jsonb* tasks, int64* ids) {
     links.look(table, nodes[i].depends, &p.task);
     p.task.id = ids[i];
     table.insert(p.task, p.lane);
+    BatchGrowth().inserted(table, edges, p.task);
     links.connect(table, edges, p.task, p.lane);
     MemoryContextReset(scratch);
     CHECK_FOR_INTERRUPTS();

@@ -45,7 +45,7 @@ Prepared prepare_json(const JsonbValue& object, const char* place, Options* o, b
   Jsonb* payload = nullptr;
   Jsonb* request = nullptr;
   core::Kind kind = core::Kind::Sql;
-  bool node = false;
+  bool node = false, scheduled = false;
   JsonbIterator* it = JsonbIteratorInit(object.val.binary.data);
   JsonbValue v;
   (void)JsonbIteratorNext(&it, &v, false);
@@ -64,6 +64,8 @@ Prepared prepare_json(const JsonbValue& object, const char* place, Options* o, b
       (void)text_option(v, key, place);  // for the other elements of the same call
     else if (strcmp(key, "node") == 0 && GetUserId() == store::catalog().owner)
       node = true;  // of a workflow, which only the functions for workflows make
+    else if (strcmp(key, "scheduled") == 0 && GetUserId() == store::catalog().owner)
+      scheduled = true;  // the end of a run that a schedule started
     else if (strcmp(key, "args") == 0)
       args = json_of(v);
     else if (strcmp(key, "payload") == 0)
@@ -89,6 +91,7 @@ Prepared prepare_json(const JsonbValue& object, const char* place, Options* o, b
              errmsg("\"%s\" in %s does not go with \"%s\"", sql != nullptr ? "payload" : "args", place, sql != nullptr ? "sql" : "handler"),
              errhint("args go with sql, payload goes with a handler.")));
   Prepared p = sql != nullptr ? prepare_sql(sql, *o) : prepare_handler(handler, *o);
+  if (scheduled) p.task.flags |= core::kScheduled;
   if (node) p.task.flags |= core::kNode;  // its arguments come when it is its turn
   if (sql != nullptr && !node) check_args(p, args, analyse);
   p.task.args = sql != nullptr ? args : payload;

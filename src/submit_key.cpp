@@ -110,6 +110,7 @@ int64 meet(TaskTable& table, const Task& existing, Prepared& p, const Options& o
   } else {
     now = p.task;
     now.id = existing.id;
+    now.batch = existing.batch;
     now.state = core::State::Ready;
     to = p.lane;
   }

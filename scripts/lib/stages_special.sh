@@ -50,11 +50,12 @@ stage_points() {
 
 # Whether each planted bug can still be planted; test/chaos/run-mutants shows that the tests find it.
 stage_mutants() {
-  local mutant status=0
+  local mutant bad status=0
   for mutant in test/chaos/mutants/*.patch; do
-    patch -p1 -s -f --dry-run <"$mutant" || { say "FAILED: $mutant does not apply" && status=1; }
-    grep -q '^Caught by: test/' "$mutant" || { say "FAILED: $mutant does not say what catches it" && status=1; }
-    report_status "$status" || true
+    bad=0
+    patch -p1 -s -f --dry-run <"$mutant" || { say "FAILED: $mutant does not apply" && bad=1; }
+    grep -q '^Caught by: test/' "$mutant" || { say "FAILED: $mutant does not say what catches it" && bad=1; }
+    report_status "$bad" || status=1
   done
   return "$status"
 }

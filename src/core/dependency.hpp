@@ -13,6 +13,7 @@ constexpr Accept accept_bit(State end) { return static_cast<Accept>(1 << (static
 inline constexpr Accept kAcceptAny = 31 | 32;       // every end, also one that nobody remembers
 inline constexpr Accept kAcceptUnknown = 32;        // the parent has ended, how is not known any more
 inline constexpr Accept kParentKeepsFailures = 64;  // its queue keeps failures only: no history means that it succeeded
+inline constexpr Accept kOfBatch = 128;             // the child waits for the batch of the parent
 inline constexpr int kUnknownOutcome = 15;          // stored as outcome when the history of the parent is gone
 
 /// Whether an edge accepts this outcome (a State, or kUnknownOutcome).

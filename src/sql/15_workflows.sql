@@ -37,6 +37,7 @@ CREATE TABLE dts.workflow_run (
     params jsonb NOT NULL,
     output jsonb,
     labels jsonb,
+    schedule jsonb,
     started_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     ended_at timestamptz,
     deadline timestamptz

@@ -24,6 +24,7 @@ CREATE TABLE dts.task (
     need int4,
     edges int4,
     ckey bigint,
+    batch bigint,
     sql text,
     args jsonb,
     extra jsonb,
@@ -35,6 +36,7 @@ CREATE INDEX task_claim ON dts.task (lane, run_at, id) WHERE state = 0;
 CREATE INDEX task_lease ON dts.task (lease_until) WHERE state = 2;
 CREATE INDEX task_blocked ON dts.task (id) WHERE state = 1;
 CREATE INDEX task_ckey ON dts.task (ckey, id) WHERE ckey IS NOT NULL;
+CREATE INDEX task_batch ON dts.task (batch, id) WHERE batch IS NOT NULL;
 CREATE INDEX task_expires ON dts.task (expires_at) WHERE expires_at IS NOT NULL;
 COMMENT ON TABLE dts.task IS 'Unfinished tasks only: inserted, at most a few times updated, deleted in the transaction that ends them. Read the view dts.tasks.';
 
@@ -69,6 +71,7 @@ CREATE TABLE dts.run (
     attempt int2 NOT NULL,
     retry_at timestamptz,
     token uuid,
+    batch bigint,
     sql text,
     result text,
     error jsonb,
@@ -89,6 +92,7 @@ CREATE TABLE dts.dead_letter (
     attempt int2 NOT NULL,
     max_attempts int2 NOT NULL,
     crashes int2 NOT NULL,
+    batch bigint,
     sql text,
     args jsonb,
     extra jsonb,

@@ -11,9 +11,9 @@ CREATE FUNCTION dts.submit_http(
     queue text DEFAULT NULL, priority int DEFAULT NULL,
     run_at timestamptz DEFAULT NULL, delay interval DEFAULT NULL, max_attempts int DEFAULT NULL, retry jsonb DEFAULT NULL,
     timeout interval DEFAULT NULL, expires timestamptz DEFAULT NULL, key text DEFAULT NULL, on_conflict text DEFAULT NULL,
-    key_ttl interval DEFAULT NULL, labels jsonb DEFAULT NULL, tenant text DEFAULT NULL, owner text DEFAULT NULL, depends_on jsonb DEFAULT NULL, concurrency_key text DEFAULT NULL) RETURNS bigint
+    key_ttl interval DEFAULT NULL, labels jsonb DEFAULT NULL, tenant text DEFAULT NULL, owner text DEFAULT NULL, depends_on jsonb DEFAULT NULL, concurrency_key text DEFAULT NULL, batch text DEFAULT NULL) RETURNS bigint
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'dts_submit_http';
-COMMENT ON FUNCTION dts.submit_http(text, text, jsonb, jsonb, jsonb, text, bytea, int, jsonb, jsonb, interval, text, text[], int, text, text, text[], text, text, text, text, int, timestamptz, interval, int, jsonb, interval, timestamptz, text, text, interval, jsonb, text, text, jsonb, text) IS
+COMMENT ON FUNCTION dts.submit_http(text, text, jsonb, jsonb, jsonb, text, bytea, int, jsonb, jsonb, interval, text, text[], int, text, text, text[], text, text, text, text, int, timestamptz, interval, int, jsonb, interval, timestamptz, text, text, interval, jsonb, text, text, jsonb, text, text) IS
 'Submits an HTTP request as a task and returns its id. method: GET, or POST if there is a body. One of body (JSON), form (an object), body_text, body_bytes. headers: an object; a value may be an array. In URL path, headers and bodies ${secret:name} stands for a secret. follow: redirects to follow, 0 if not given. success: statuses that are one ([200, "2xx", "200-204"]), 2xx if not given. retry_on: statuses worth another attempt (408, 425, 429, 5xx). response: auto, json, text, bytes or none. max_response: bytes kept of the body. idempotency_header: its name, Idempotency-Key if not given, "" for none. sign: secrets that sign the request after Standard Webhooks. ca, certificate, private_key: secrets that hold PEM. Options as in dts.submit; timeout is that of an attempt. Where it may go: dts.allow_host.';
 
 CREATE FUNCTION dts.submit_mail(
@@ -22,7 +22,7 @@ CREATE FUNCTION dts.submit_mail(
     queue text DEFAULT NULL, priority int DEFAULT NULL,
     run_at timestamptz DEFAULT NULL, delay interval DEFAULT NULL, max_attempts int DEFAULT NULL, retry jsonb DEFAULT NULL,
     timeout interval DEFAULT NULL, expires timestamptz DEFAULT NULL, key text DEFAULT NULL, on_conflict text DEFAULT NULL,
-    key_ttl interval DEFAULT NULL, labels jsonb DEFAULT NULL, tenant text DEFAULT NULL, owner text DEFAULT NULL, depends_on jsonb DEFAULT NULL, concurrency_key text DEFAULT NULL) RETURNS bigint
+    key_ttl interval DEFAULT NULL, labels jsonb DEFAULT NULL, tenant text DEFAULT NULL, owner text DEFAULT NULL, depends_on jsonb DEFAULT NULL, concurrency_key text DEFAULT NULL, batch text DEFAULT NULL) RETURNS bigint
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'dts_submit_mail';
-COMMENT ON FUNCTION dts.submit_mail(text[], text, text, text[], text[], text, text, jsonb, text, jsonb, text, int, timestamptz, interval, int, jsonb, interval, timestamptz, text, text, interval, jsonb, text, text, jsonb, text) IS
+COMMENT ON FUNCTION dts.submit_mail(text[], text, text, text[], text[], text, text, jsonb, text, jsonb, text, int, timestamptz, interval, int, jsonb, interval, timestamptz, text, text, interval, jsonb, text, text, jsonb, text, text) IS
 'Submits a mail as a task and returns its id. Addresses are "ann@example.com" or "Ann Lee <ann@example.com>". body and html: its text, both may be given. attachments: an array of {"name", "type", "base64"} or {"name", "type", "text"}. sender: dts.smtp_sender if not given. The server is dts.smtp_url. Options as in dts.submit. To whom mails may go: dts.allow_host(..., schemes => ''{mailto}'').';

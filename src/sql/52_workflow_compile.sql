@@ -5,6 +5,11 @@ CREATE FUNCTION dts._kinds() RETURNS text[] LANGUAGE sql IMMUTABLE PARALLEL SAFE
     AS $$ SELECT ARRAY['sql', 'handler', 'http', 'mail', 'command', 'workflow', 'sleep', 'until', 'signal', 'approval', 'switch', 'noop'] $$;
 COMMENT ON FUNCTION dts._kinds() IS 'The kinds of nodes: each is the key of a node that says what it does.';
 
+CREATE FUNCTION dts._map(map jsonb) RETURNS jsonb
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT CASE WHEN jsonb_typeof(map) IN ('array', 'string') THEN jsonb_build_object('items', map) ELSE map END $$;
+COMMENT ON FUNCTION dts._map(jsonb) IS 'The map of a node; an array or a reference alone are its items.';
+
 CREATE FUNCTION dts._node_keys() RETURNS text[] LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
     AS $$ SELECT ARRAY['node', 'needs', 'join', 'on_unsatisfied', 'when', 'map', 'repeat', 'continue_on', 'compensate', 'description'] $$;
 COMMENT ON FUNCTION dts._node_keys() IS 'Keys of a node beside its kind, what belongs to that, and the options of a task.';
@@ -159,7 +164,7 @@ BEGIN
                 CASE jsonb_typeof(def -> 'needs') WHEN 'array' THEN def -> 'needs' WHEN 'string' THEN jsonb_build_array(def -> 'needs') ELSE '[]' END) x, dts._need(x) n);
     -- Without anything to find out when it is its turn it is a plain task. Kinds that others run, and loops, are tasks of a task.
     inline := kind IN ('sql', 'handler') AND COALESCE(def -> 'transactional', 'true') <> 'false' AND NOT def ?| '{map,repeat}';
-    RETURN jsonb_strip_nulls(jsonb_build_object('kind', kind, 'task', task, 'map', def -> 'map', 'repeat', def -> 'repeat', 'when', def -> 'when', 'join', def -> 'join',
+    RETURN jsonb_strip_nulls(jsonb_build_object('kind', kind, 'task', task, 'map', dts._map(def -> 'map'), 'repeat', def -> 'repeat', 'when', def -> 'when', 'join', def -> 'join',
         'on_unsatisfied', def -> 'on_unsatisfied', 'continue_on', def -> 'continue_on', 'compensate', def -> 'compensate', 'description', def -> 'description',
         'needs', needs,
         'reads', (SELECT jsonb_agg(DISTINCT r) FROM (SELECT (string_to_array(split_part(split_part(x, ':-', 1), '?', 1), '.'))[2] FROM unnest(refs) x WHERE x ~ '^nodes\.'

@@ -93,7 +93,7 @@ BEGIN
     IF def ? 'repeat' AND (jsonb_typeof(def -> 'repeat') <> 'object' OR NOT def -> 'repeat' ?| '{until,while}') THEN
         RETURN QUERY SELECT place || '/repeat', '"repeat" must have "until" or "while"', 'Write {"until": condition, "interval": "10 s", "limit": 100}.';
     END IF;
-    IF def ? 'map' AND (jsonb_typeof(def -> 'map') <> 'object' OR NOT def -> 'map' ? 'items') THEN
+    IF def ? 'map' AND (jsonb_typeof(dts._map(def -> 'map')) <> 'object' OR NOT dts._map(def -> 'map') ? 'items') THEN
         RETURN QUERY SELECT place || '/map', '"map" must have "items"', 'Items are an array, a reference to one, or {"sql": "SELECT ..."}.';
     END IF;
     IF def ?& '{map,repeat}' THEN
@@ -173,9 +173,9 @@ BEGIN
         IF n.value ? 'compensate' THEN
             RETURN QUERY SELECT * FROM dts._node_findings(format('/nodes/%s/compensate', n.key), n.key, n.value -> 'compensate', names, params);
         END IF;
-        IF n.value #> '{map,items}' IS NOT NULL AND n.value #>> '{map,items}' ~ '^\$\{params\.[^.}]+\}$'
-           AND COALESCE(dts._params_schema(definition -> 'params') -> substring(n.value #>> '{map,items}' FROM '^\$\{params\.([^.}]+)\}$') ->> 'type', 'array') NOT IN ('array', 'object', 'any') THEN
-            RETURN QUERY SELECT format('/nodes/%s/map/items', n.key), format('the items of a map cannot be a %s', dts._params_schema(definition -> 'params') -> substring(n.value #>> '{map,items}' FROM '^\$\{params\.([^.}]+)\}$') ->> 'type'),
+        IF dts._map(n.value -> 'map') ->> 'items' ~ '^\$\{params\.[^.}]+\}$'
+           AND COALESCE(dts._params_schema(definition -> 'params') -> substring(dts._map(n.value -> 'map') ->> 'items' FROM '^\$\{params\.([^.}]+)\}$') ->> 'type', 'array') NOT IN ('array', 'object', 'any') THEN
+            RETURN QUERY SELECT format('/nodes/%s/map/items', n.key), format('the items of a map cannot be a %s', dts._params_schema(definition -> 'params') -> substring(dts._map(n.value -> 'map') ->> 'items' FROM '^\$\{params\.([^.}]+)\}$') ->> 'type'),
                 'Make it a parameter of type array.';
         END IF;
     END LOOP;

@@ -8,7 +8,7 @@ CREATE FUNCTION dts.node(name text, sql text DEFAULT NULL, needs text[] DEFAULT 
         'max_attempts', max_attempts, 'timeout', timeout::text, 'queue', queue, 'priority', priority, 'compensate', CASE WHEN compensate IS NOT NULL THEN jsonb_build_object('sql', compensate) END,
         'sleep', sleep::text, 'signal', signal, 'workflow', workflow)) || COALESCE(options, '{}') $$;
 COMMENT ON FUNCTION dts.node(text, text, text[], text, text, jsonb, jsonb, jsonb, jsonb, int, interval, text, int, text, interval, text, text, jsonb) IS
-'A node for dts.create_workflow. needs: nodes before it, as a, a:failed, a? (succeeded or skipped), a.case of a switch. when: a condition in SQL/JSON path. map: {"items": ...}. compensate: SQL that undoes it. options: any other key of a node, as JSON.';
+'A node for dts.create_workflow. needs: nodes before it, as a, a:failed, a? (succeeded or skipped), a.case of a switch. when: a condition in SQL/JSON path. map: items (an array, or a reference in quotes), or {"items": ..., "max_parallel": ...}. compensate: SQL that undoes it. options: any other key of a node, as JSON.';
 
 CREATE FUNCTION dts.param(name text, type text DEFAULT 'any', "default" jsonb DEFAULT NULL) RETURNS jsonb
     LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$

@@ -63,7 +63,8 @@ BEGIN
                       || CASE WHEN priority IS NOT NULL THEN jsonb_build_object('priority', priority) ELSE '{}' END AS task
                FROM n LEFT JOIN d USING (node)),
          z AS (SELECT '(end)' AS node, dts._node_task(r, '(end)', '{"kind": "end", "task": {}}')
-                      || jsonb_build_object('depends_on', jsonb_build_object('tasks', (SELECT jsonb_agg(n.node) FROM n), 'on', 'ended')) AS task)
+                      || jsonb_build_object('depends_on', jsonb_build_object('tasks', (SELECT jsonb_agg(n.node) FROM n), 'on', 'ended'))
+                      || CASE WHEN r.schedule IS NOT NULL AND r.depth = 0 THEN '{"scheduled": true}'::jsonb ELSE '{}' END AS task)
     SELECT jsonb_agg(u.task ORDER BY u.node) INTO tasks FROM (SELECT * FROM t UNION ALL SELECT * FROM z) u;
     INSERT INTO dts.workflow_node AS w (run, node, idx, task)
     SELECT r.id, tasks -> (s.n - 1)::int ->> 'name', 0, s.id FROM dts.submit_many(tasks) WITH ORDINALITY s(id, n)
@@ -71,7 +72,7 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION dts._submit_nodes(dts.workflow_run, jsonb, text[], timestamptz, int) IS 'Submits nodes of a run.';
 
-CREATE FUNCTION dts._begin_run(caller oid, w dts.workflow, params jsonb, key text, run_at timestamptz, priority int, labels jsonb, parent bigint, depth int) RETURNS bigint
+CREATE FUNCTION dts._begin_run(caller oid, w dts.workflow, params jsonb, key text, run_at timestamptz, priority int, labels jsonb, parent bigint, depth int, schedule jsonb DEFAULT NULL) RETURNS bigint
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE plan jsonb; r dts.workflow_run;
@@ -81,8 +82,9 @@ BEGIN
         RAISE EXCEPTION 'workflow "%" is nested too deeply', w.name USING ERRCODE = 'program_limit_exceeded', HINT = 'It probably calls itself; at most 32 levels are allowed.';
     END IF;
     r.id := nextval('dts.task_id_seq');
-    INSERT INTO dts.workflow_run (id, workflow, version, owner, depth, parent_task, key, params, labels, deadline)
+    INSERT INTO dts.workflow_run (id, workflow, version, owner, depth, parent_task, key, params, labels, schedule, deadline)
     VALUES (r.id, w.id, w.version, caller::regrole, depth, parent, key, dts._checked_params(plan, COALESCE(params, '{}')), labels,
+            COALESCE(schedule, (SELECT p.schedule FROM dts.workflow_node n JOIN dts.workflow_run p ON p.id = n.run WHERE n.task = parent LIMIT 1)),
             clock_timestamp() + (plan ->> 'deadline')::interval)
     ON CONFLICT (workflow, owner, key) WHERE key IS NOT NULL DO NOTHING RETURNING * INTO r;
     IF NOT FOUND THEN
@@ -91,9 +93,10 @@ BEGIN
     PERFORM dts._submit_nodes(r, plan, NULL, run_at, priority);
     RETURN r.id;
 END $$;
-COMMENT ON FUNCTION dts._begin_run(oid, dts.workflow, jsonb, text, timestamptz, int, jsonb, bigint, int) IS 'Makes a run of a workflow and submits its tasks.';
+COMMENT ON FUNCTION dts._begin_run(oid, dts.workflow, jsonb, text, timestamptz, int, jsonb, bigint, int, jsonb) IS 'Makes a run of a workflow and submits its tasks.';
 
-CREATE FUNCTION dts._start(caller oid, workflow text, params jsonb, key text, run_at timestamptz, priority int, labels jsonb) RETURNS bigint
+-- schedule: what its tasks know of the schedule that starts it.
+CREATE FUNCTION dts._start_for(caller oid, workflow text, params jsonb, key text, run_at timestamptz, priority int, labels jsonb, schedule jsonb) RETURNS bigint
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 BEGIN
     IF key = '' OR octet_length(key) > 1000 THEN
@@ -101,8 +104,23 @@ BEGIN
     ELSIF jsonb_typeof(labels) <> 'object' THEN
         RAISE EXCEPTION 'argument "labels" must be a JSON object' USING ERRCODE = 'invalid_parameter_value', HINT = 'Write {"name": value}.';
     END IF;
-    RETURN dts._begin_run(caller, dts._workflow_row(caller, workflow), params, key, run_at, priority, labels, NULL, 0);
+    RETURN dts._begin_run(caller, dts._workflow_row(caller, workflow), params, key, run_at, priority, labels, NULL, 0, schedule);
 END $$;
+COMMENT ON FUNCTION dts._start_for(oid, text, jsonb, text, timestamptz, int, jsonb, jsonb) IS 'Starts a run of a workflow, for the caller or for a schedule.';
+
+CREATE FUNCTION dts._check_start(caller oid, workflow text, params jsonb, labels jsonb) RETURNS void
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE w dts.workflow := dts._workflow_row(caller, workflow);
+BEGIN
+    IF jsonb_typeof(labels) <> 'object' THEN
+        RAISE EXCEPTION 'argument "labels" must be a JSON object' USING ERRCODE = 'invalid_parameter_value', HINT = 'Write {"name": value}.';
+    END IF;
+    PERFORM dts._checked_params(v.plan, COALESCE(params, '{}')) FROM dts.workflow_version v WHERE v.workflow = w.id AND v.version = w.version;
+END $$;
+COMMENT ON FUNCTION dts._check_start(oid, text, jsonb, jsonb) IS 'Refuses what dts.start would refuse.';
+
+CREATE FUNCTION dts._start(caller oid, workflow text, params jsonb, key text, run_at timestamptz, priority int, labels jsonb) RETURNS bigint
+    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$ SELECT dts._start_for(caller, workflow, params, key, run_at, priority, labels, NULL) $$;
 COMMENT ON FUNCTION dts._start(oid, text, jsonb, text, timestamptz, int, jsonb) IS 'dts.start, as the owner of the extension.';
 CREATE FUNCTION dts.start(workflow text, params jsonb DEFAULT '{}', key text DEFAULT NULL, run_at timestamptz DEFAULT NULL, priority int DEFAULT NULL, labels jsonb DEFAULT NULL) RETURNS bigint
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'dts_as_owner';

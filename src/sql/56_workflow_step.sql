@@ -25,7 +25,7 @@ COMMENT ON FUNCTION dts._node_outcome(bigint, text, boolean) IS 'How the task of
 
 CREATE FUNCTION dts._doc(r dts.workflow_run, plan jsonb, reads jsonb) RETURNS jsonb
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT jsonb_build_object('params', r.params, 'run', jsonb_build_object('id', r.id, 'key', r.key, 'state', r.state, 'attempt', r.attempt),
+    SELECT jsonb_build_object('params', r.params, 'run', jsonb_build_object('id', r.id, 'key', r.key, 'state', r.state, 'attempt', r.attempt, 'schedule', r.schedule),
         'nodes', (SELECT COALESCE(jsonb_object_agg(x.node, jsonb_strip_nulls(jsonb_build_object('state', o.state, 'output', o.output, 'rows', o.rows, 'error', o.error))), '{}')
                   FROM dts.workflow_node x, dts._node_outcome(x.task, plan #>> ARRAY['nodes', x.node, 'kind'], plan #> ARRAY['nodes', x.node, 'inline'] = 'true') o
                   WHERE x.run = r.id AND x.idx = 0 AND reads ? x.node)) $$;

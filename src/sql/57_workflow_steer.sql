@@ -132,7 +132,7 @@ COMMENT ON FUNCTION dts.cancel_run(bigint, text) IS 'Cancels a run and the runs 
 
 CREATE FUNCTION dts._retry_run(caller oid, run bigint, nodes text[], params jsonb) RETURNS bigint
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
-DECLARE r dts.workflow_run := dts._run_row(caller, run); plan jsonb; bad text; again text[];
+DECLARE r dts.workflow_run := dts._run_row(caller, run); plan jsonb; bad text; again text[]; ended_by bigint := (SELECT x.task FROM dts.workflow_node x WHERE x.run = r.id AND x.node = '(end)');
 BEGIN
     SELECT v.plan INTO plan FROM dts.workflow_version v WHERE v.workflow = r.workflow AND v.version = r.version;
     SELECT n INTO bad FROM unnest(nodes) n WHERE NOT plan -> 'nodes' ? n LIMIT 1;
@@ -154,7 +154,11 @@ BEGIN
            deadline = clock_timestamp() + (plan ->> 'deadline')::interval WHERE x.id = r.id RETURNING * INTO r;
     -- Named nodes run whole; a map that failed keeps the items that succeeded.
     DELETE FROM dts.workflow_node x WHERE x.run = r.id AND x.idx > 0 AND x.node = ANY (again) AND (x.node = ANY (nodes) OR plan #> ARRAY['nodes', x.node] ? 'repeat');
-    PERFORM dts._submit_nodes(r, plan, again), dts._audit(caller, 'retry_run', format('run %s', run), NULL, to_jsonb(again));
+    PERFORM dts._submit_nodes(r, plan, again);
+    IF r.schedule IS NOT NULL AND r.depth = 0 THEN
+        PERFORM dts._scheduled_again(x.task, ended_by, r.schedule) FROM dts.workflow_node x WHERE x.run = r.id AND x.node = '(end)';
+    END IF;
+    PERFORM dts._audit(caller, 'retry_run', format('run %s', run), NULL, to_jsonb(again));
     RETURN cardinality(again);
 END $$;
 COMMENT ON FUNCTION dts._retry_run(oid, bigint, text[], jsonb) IS 'dts.retry_run, as the owner of the extension.';

@@ -17,6 +17,30 @@ CREATE FUNCTION dts._check_task(owner oid, what jsonb) RETURNS void
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'dts_check_task';
 COMMENT ON FUNCTION dts._check_task(oid, jsonb) IS 'Refuses a task that this role could not submit, and options that a schedule sets itself.';
 
+-- Given a new life by hand, it counts again: for overlap, and as a success.
+CREATE FUNCTION dts._scheduled_again(task bigint, was bigint, tag jsonb) RETURNS void
+    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+    UPDATE dts.fire f SET task = _scheduled_again.task FROM dts.schedule s WHERE s.name = tag ->> 'name' AND f.schedule = s.id AND f.due_at = (tag ->> 'due')::timestamptz AND f.task = was;
+    INSERT INTO dts.schedule_run (task, schedule, due_at, wakes) SELECT _scheduled_again.task, s.id, (tag ->> 'due')::timestamptz, true FROM dts.schedule s
+    WHERE s.name = tag ->> 'name' AND EXISTS (SELECT FROM dts.fire f WHERE f.schedule = s.id AND f.due_at = (tag ->> 'due')::timestamptz AND f.task = _scheduled_again.task AND f.reason <> 'backfill')
+    ON CONFLICT (task) DO UPDATE SET ended_at = NULL, outcome = NULL $$;
+COMMENT ON FUNCTION dts._scheduled_again(bigint, bigint, jsonb) IS 'Notes that a run of a schedule that had failed is run again.';
+
+-- Runs are asked to end without a wait: nodes and children of workflows too.
+CREATE FUNCTION dts._cancel_schedule_runs(schedule int) RETURNS SETOF bigint
+    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+    WITH RECURSIVE own AS (SELECT r.task, s.owner FROM dts.schedule_run r JOIN dts.schedule s ON s.id = r.schedule WHERE r.schedule = $1 AND r.ended_at IS NULL AND r.backfill IS NULL),
+        run AS (SELECT n.run, o.owner FROM own o JOIN dts.workflow_node n ON n.task = o.task AND n.node = '(end)'
+                UNION SELECT n.child_run, x.owner FROM run x JOIN dts.workflow_node n ON n.run = x.run AND n.child_run IS NOT NULL),
+        -- Somebody who holds the row is steering the run himself.
+        free AS (SELECT w.id FROM dts.workflow_run w WHERE w.id IN (SELECT x.run FROM run x) AND w.ended_at IS NULL FOR UPDATE SKIP LOCKED),
+        told AS (UPDATE dts.workflow_run w SET state = 'cancelling', paused = false FROM free WHERE w.id = free.id),
+        t AS (SELECT n.task, x.owner FROM run x JOIN dts.workflow_node n ON n.run = x.run JOIN dts.task t ON t.id = n.task WHERE n.node <> '(end)' AND n.child_run IS NULL
+              UNION SELECT o.task, o.owner FROM own o WHERE NOT EXISTS (SELECT FROM dts.workflow_node n WHERE n.task = o.task))
+    INSERT INTO dts.request (task, kind, by_role) SELECT t.task, 'cancel', t.owner FROM t
+    WHERE NOT EXISTS (SELECT FROM dts.request q WHERE q.task = t.task AND q.kind = 'cancel') RETURNING task $$;
+COMMENT ON FUNCTION dts._cancel_schedule_runs(int) IS 'Asks the unfinished runs of a schedule to end; returns the tasks that are to be cancelled.';
+
 CREATE FUNCTION dts._fire_by_hand(schedule int, due timestamptz, backfill int) RETURNS int8
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'dts_fire_by_hand';
 COMMENT ON FUNCTION dts._fire_by_hand(int, timestamptz, int) IS 'Submits a run of a schedule for a due time, outside of its timing.';
@@ -147,16 +171,16 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION dts._save_schedule(oid, text, dts.schedule, dts.schedule) IS 'Writes a new or changed schedule and where it stands.';
 
-CREATE FUNCTION dts._what(sql text, args jsonb, handler text, payload jsonb, task jsonb) RETURNS jsonb
+CREATE FUNCTION dts._what(sql text, args jsonb, handler text, payload jsonb, workflow text, params jsonb, task jsonb) RETURNS jsonb
     LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF jsonb_typeof(task) <> 'object' THEN
         RAISE EXCEPTION 'argument "task" must be a JSON object' USING ERRCODE = 'invalid_parameter_value', HINT = 'Example: {"queue": "reports", "timeout": "5 minutes"}.';
     END IF;
-    RETURN COALESCE(task, '{}') || jsonb_strip_nulls(jsonb_build_object('sql', sql, 'handler', handler)) || CASE WHEN args IS NULL THEN '{}' ELSE jsonb_build_object('args', args) END
-           || CASE WHEN payload IS NULL THEN '{}' ELSE jsonb_build_object('payload', payload) END;
+    RETURN COALESCE(task, '{}') || jsonb_strip_nulls(jsonb_build_object('sql', sql, 'handler', handler, 'workflow', workflow)) || CASE WHEN args IS NULL THEN '{}' ELSE jsonb_build_object('args', args) END
+           || CASE WHEN payload IS NULL THEN '{}' ELSE jsonb_build_object('payload', payload) END || CASE WHEN params IS NULL THEN '{}' ELSE jsonb_build_object('params', params) END;
 END $$;
-COMMENT ON FUNCTION dts._what(text, jsonb, text, jsonb, jsonb) IS 'What a schedule submits, as one object of the shape that dts.submit_many(jsonb) takes.';
+COMMENT ON FUNCTION dts._what(text, jsonb, text, jsonb, text, jsonb, jsonb) IS 'What a schedule submits, as one object of the shape that dts.submit_many(jsonb) takes.';
 
 CREATE FUNCTION dts._schedule_owner(caller oid, owner text) RETURNS oid
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -174,7 +198,7 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION dts._schedule_owner(oid, text) IS 'Whose schedule it is: the caller''s, or that of a role that he is a member of.';
 
-CREATE FUNCTION dts._schedule(caller oid, name text, timing text, sql text, args jsonb, handler text, payload jsonb, task jsonb, zone text, missed text, missed_max int, missed_within interval,
+CREATE FUNCTION dts._schedule(caller oid, name text, timing text, sql text, args jsonb, handler text, payload jsonb, workflow text, params jsonb, task jsonb, zone text, missed text, missed_max int, missed_within interval,
     overlap text, overlap_max int, late interval, only_in text, not_in text, shift text, both_days boolean, starts_at timestamptz, ends_at timestamptz, max_runs int8, jitter interval,
     paused boolean, owner text, description text) RETURNS void
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
@@ -188,14 +212,14 @@ BEGIN
     ELSE
         old := dts._schedule_row(caller, name);
     END IF;
-    new := ROW(NULL, name, CASE WHEN owner IS NULL AND old.id IS NOT NULL THEN old.owner ELSE dts._schedule_owner(caller, owner)::regrole END, timing, COALESCE(zone, 'UTC'), dts._what(sql, args, handler, payload, task),
+    new := ROW(NULL, name, CASE WHEN owner IS NULL AND old.id IS NOT NULL THEN old.owner ELSE dts._schedule_owner(caller, owner)::regrole END, timing, COALESCE(zone, 'UTC'), dts._what(sql, args, handler, payload, workflow, params, task),
                COALESCE(both_days, false), only_in, not_in, shift, starts_at, ends_at, max_runs, jitter, COALESCE(missed, 'once'), COALESCE(missed_max, 100), missed_within,
                COALESCE(overlap, 'skip'), COALESCE(overlap_max, CASE overlap WHEN 'queue all' THEN 100 WHEN 'allow' THEN 10 ELSE 1 END), late, COALESCE(paused, false), description, dts._schedule_clock_now());
     PERFORM dts._save_schedule(caller, 'schedule', old, new);
 END $$;
-COMMENT ON FUNCTION dts._schedule(oid, text, text, text, jsonb, text, jsonb, jsonb, text, text, int, interval, text, int, interval, text, text, text, boolean, timestamptz, timestamptz, int8, interval, boolean, text, text) IS 'dts.schedule, as the owner of the extension.';
+COMMENT ON FUNCTION dts._schedule(oid, text, text, text, jsonb, text, jsonb, text, jsonb, jsonb, text, text, int, interval, text, int, interval, text, text, text, boolean, timestamptz, timestamptz, int8, interval, boolean, text, text) IS 'dts.schedule, as the owner of the extension.';
 
-CREATE FUNCTION dts._alter_schedule(caller oid, name text, timing text, sql text, args jsonb, handler text, payload jsonb, task jsonb, zone text, missed text, missed_max int, missed_within interval,
+CREATE FUNCTION dts._alter_schedule(caller oid, name text, timing text, sql text, args jsonb, handler text, payload jsonb, workflow text, params jsonb, task jsonb, zone text, missed text, missed_max int, missed_within interval,
     overlap text, overlap_max int, late interval, only_in text, not_in text, shift text, both_days boolean, starts_at timestamptz, ends_at timestamptz, max_runs int8, jitter interval,
     paused boolean, owner text, description text, reset text[]) RETURNS void
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
@@ -214,12 +238,12 @@ BEGIN
     new.max_runs := COALESCE(max_runs, new.max_runs); new.jitter := COALESCE(jitter, new.jitter); new.paused := COALESCE(paused, new.paused); new.description := COALESCE(description, new.description);
     IF owner IS NOT NULL THEN new.owner := dts._schedule_owner(caller, owner); END IF;
     -- What it does is replaced as a whole; options alone are merged.
-    IF sql IS NOT NULL OR handler IS NOT NULL THEN new.what := new.what - ARRAY['sql', 'args', 'handler', 'payload']; END IF;
-    new.what := new.what || dts._what(sql, args, handler, payload, task);
+    IF num_nonnulls(sql, handler, workflow) > 0 THEN new.what := new.what - ARRAY['sql', 'args', 'handler', 'payload', 'workflow', 'params']; END IF;
+    new.what := new.what || dts._what(sql, args, handler, payload, workflow, params, task);
     new.created_at := dts._schedule_clock_now();
     PERFORM dts._save_schedule(caller, 'alter_schedule', old, new);
 END $$;
-COMMENT ON FUNCTION dts._alter_schedule(oid, text, text, text, jsonb, text, jsonb, jsonb, text, text, int, interval, text, int, interval, text, text, text, boolean, timestamptz, timestamptz, int8, interval, boolean, text, text, text[]) IS 'dts.alter_schedule, as the owner of the extension.';
+COMMENT ON FUNCTION dts._alter_schedule(oid, text, text, text, jsonb, text, jsonb, text, jsonb, jsonb, text, text, int, interval, text, int, interval, text, text, text, boolean, timestamptz, timestamptz, int8, interval, boolean, text, text, text[]) IS 'dts.alter_schedule, as the owner of the extension.';
 
 CREATE FUNCTION dts._set_paused(caller oid, name text, pause boolean) RETURNS void
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
@@ -314,19 +338,19 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION dts._cancel_backfill(oid, int) IS 'dts.cancel_backfill, as the owner of the extension.';
 
-CREATE FUNCTION dts.schedule(name text, timing text, sql text DEFAULT NULL, args jsonb DEFAULT NULL, handler text DEFAULT NULL, payload jsonb DEFAULT NULL, task jsonb DEFAULT NULL, zone text DEFAULT 'UTC',
+CREATE FUNCTION dts.schedule(name text, timing text, sql text DEFAULT NULL, args jsonb DEFAULT NULL, handler text DEFAULT NULL, payload jsonb DEFAULT NULL, workflow text DEFAULT NULL, params jsonb DEFAULT NULL, task jsonb DEFAULT NULL, zone text DEFAULT 'UTC',
     missed text DEFAULT NULL, missed_max int DEFAULT NULL, missed_within interval DEFAULT NULL, overlap text DEFAULT NULL, overlap_max int DEFAULT NULL, late interval DEFAULT NULL,
     only_in text DEFAULT NULL, not_in text DEFAULT NULL, shift text DEFAULT NULL, both_days boolean DEFAULT NULL, starts_at timestamptz DEFAULT NULL, ends_at timestamptz DEFAULT NULL,
     max_runs int8 DEFAULT NULL, jitter interval DEFAULT NULL, paused boolean DEFAULT NULL, owner text DEFAULT NULL, description text DEFAULT NULL) RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'dts_as_owner';
-COMMENT ON FUNCTION dts.schedule(text, text, text, jsonb, text, jsonb, jsonb, text, text, int, interval, text, int, interval, text, text, text, boolean, timestamptz, timestamptz, int8, interval, boolean, text, text) IS
-'Creates a schedule, or makes one of this name be as said here. timing: cron (5 fields, 6 with seconds, @daily, ...), ''every 90 seconds [from ...]'', ''every 5 minutes after end'', ''at 2030-01-31 18:00, ...'', ''after 10 minutes'', @reboot. What: sql with args, handler with payload, or all of it in task, a JSON object as in dts.submit_many, which also holds options such as queue and timeout. missed: skip, once, all, within; overlap: skip, queue one, queue all, replace, allow; only_in, not_in: calendars, with shift (next, previous). See docs/schedules.md.';
-CREATE FUNCTION dts.alter_schedule(name text, timing text DEFAULT NULL, sql text DEFAULT NULL, args jsonb DEFAULT NULL, handler text DEFAULT NULL, payload jsonb DEFAULT NULL, task jsonb DEFAULT NULL, zone text DEFAULT NULL,
+COMMENT ON FUNCTION dts.schedule(text, text, text, jsonb, text, jsonb, text, jsonb, jsonb, text, text, int, interval, text, int, interval, text, text, text, boolean, timestamptz, timestamptz, int8, interval, boolean, text, text) IS
+'Creates a schedule, or makes one of this name be as said here. timing: cron (5 fields, 6 with seconds, @daily, ...), ''every 90 seconds [from ...]'', ''every 5 minutes after end'', ''at 2030-01-31 18:00, ...'', ''after 10 minutes'', @reboot. What: sql with args, handler with payload, workflow with params, or all of it in task, a JSON object as in dts.submit_many, which also holds options such as queue and timeout. missed: skip, once, all, within; overlap: skip, queue one, queue all, replace, allow; only_in, not_in: calendars, with shift (next, previous). See docs/schedules.md.';
+CREATE FUNCTION dts.alter_schedule(name text, timing text DEFAULT NULL, sql text DEFAULT NULL, args jsonb DEFAULT NULL, handler text DEFAULT NULL, payload jsonb DEFAULT NULL, workflow text DEFAULT NULL, params jsonb DEFAULT NULL, task jsonb DEFAULT NULL, zone text DEFAULT NULL,
     missed text DEFAULT NULL, missed_max int DEFAULT NULL, missed_within interval DEFAULT NULL, overlap text DEFAULT NULL, overlap_max int DEFAULT NULL, late interval DEFAULT NULL,
     only_in text DEFAULT NULL, not_in text DEFAULT NULL, shift text DEFAULT NULL, both_days boolean DEFAULT NULL, starts_at timestamptz DEFAULT NULL, ends_at timestamptz DEFAULT NULL,
     max_runs int8 DEFAULT NULL, jitter interval DEFAULT NULL, paused boolean DEFAULT NULL, owner text DEFAULT NULL, description text DEFAULT NULL, reset text[] DEFAULT NULL) RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'dts_as_owner';
-COMMENT ON FUNCTION dts.alter_schedule(text, text, text, jsonb, text, jsonb, jsonb, text, text, int, interval, text, int, interval, text, text, text, boolean, timestamptz, timestamptz, int8, interval, boolean, text, text, text[]) IS
+COMMENT ON FUNCTION dts.alter_schedule(text, text, text, jsonb, text, jsonb, text, jsonb, jsonb, text, text, int, interval, text, int, interval, text, text, text, boolean, timestamptz, timestamptz, int8, interval, boolean, text, text, text[]) IS
 'Changes a schedule; what is left out or NULL stays, what reset names (late, only_in, not_in, shift, starts_at, ends_at, max_runs, jitter, description) is taken away. A new timing counts from now on.';
 CREATE FUNCTION dts.pause_schedule(name text) RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'dts_as_owner';
 COMMENT ON FUNCTION dts.pause_schedule(text) IS 'Pauses a schedule: nothing is fired until dts.resume_schedule; running tasks go on.';

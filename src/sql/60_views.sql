@@ -63,7 +63,7 @@ SELECT t.id,
        t.attempt::int AS attempts, t.max_attempts::int AS max_attempts, t.submitted_at, t.run_at, h.started_at, NULL::timestamptz AS ended_at, t.expires_at,
        CASE WHEN t.timeout_ms > 0 THEN t.timeout_ms * '1 ms'::interval END AS timeout,
        (SELECT k.key FROM dts.key k WHERE k.task = t.id AND dts._caller_may(l.owner)) AS key,
-       NULL::jsonb AS result, NULL::text AS error, t.extra -> 'labels' AS labels
+       NULL::jsonb AS result, NULL::text AS error, t.extra -> 'labels' AS labels, (SELECT b.name FROM dts.batch b WHERE b.id = t.batch) AS batch
 FROM dts.task t
 JOIN dts.lane l ON l.id = t.lane
 JOIN dts.queue q ON q.id = l.queue
@@ -75,7 +75,7 @@ SELECT r.task, dts._state_name(r.outcome), dts._kind_name(r.kind), q.name, dts._
        CASE WHEN dts._caller_may(l.owner) THEN r.sql END, NULL, r.attempt, NULL, r.submitted_at, r.due_at, r.started_at, r.ended_at, NULL, NULL,
        (SELECT k.key FROM dts.key k WHERE k.task = r.task AND dts._caller_may(l.owner)),
        CASE WHEN dts._caller_may(l.owner) THEN r.result::jsonb END,
-       CASE WHEN dts._caller_may(l.owner) THEN r.error ->> 'message' END, r.labels
+       CASE WHEN dts._caller_may(l.owner) THEN r.error ->> 'message' END, r.labels, (SELECT b.name FROM dts.batch b WHERE b.id = r.batch)
 FROM dts.run r
 JOIN dts.lane l ON l.id = r.lane
 JOIN dts.queue q ON q.id = l.queue
@@ -88,7 +88,7 @@ SELECT d.id, 'failed', dts._kind_name(d.kind), q.name, dts._role_name(l.owner), 
        CASE WHEN d.handler <> 0 THEN (SELECT x.name FROM dts.handler x WHERE x.id = d.handler) END,
        CASE WHEN dts._caller_may(l.owner) THEN d.sql END, NULL, d.attempt, d.max_attempts, d.submitted_at, d.failed_at, NULL, d.failed_at, NULL, NULL,
        (SELECT k.key FROM dts.key k WHERE k.task = d.id AND dts._caller_may(l.owner)), NULL,
-       CASE WHEN dts._caller_may(l.owner) THEN d.error ->> 'message' END, d.extra -> 'labels'
+       CASE WHEN dts._caller_may(l.owner) THEN d.error ->> 'message' END, d.extra -> 'labels', (SELECT b.name FROM dts.batch b WHERE b.id = d.batch)
 FROM dts.dead_letter d
 JOIN dts.lane l ON l.id = d.lane
 JOIN dts.queue q ON q.id = l.queue
@@ -104,7 +104,7 @@ SELECT r.task, r.attempt::int AS attempt, dts._state_name(r.outcome) AS outcome,
        r.error ->> 'sqlstate' AS sqlstate,
        CASE WHEN dts._caller_may(l.owner) THEN r.error ->> 'message' END AS error,
        CASE WHEN dts._caller_may(l.owner) THEN r.error END AS error_fields,
-       CASE WHEN dts._caller_may(l.owner) THEN r.notices END AS notices, r.labels
+       CASE WHEN dts._caller_may(l.owner) THEN r.notices END AS notices, r.labels, (SELECT b.name FROM dts.batch b WHERE b.id = r.batch) AS batch
 FROM dts.run r
 JOIN dts.lane l ON l.id = r.lane
 JOIN dts.queue q ON q.id = l.queue
@@ -117,7 +117,7 @@ SELECT d.id, q.name AS queue, dts._role_name(l.owner) AS owner, l.tenant, l.prio
        CASE WHEN dts._caller_may(l.owner) THEN d.sql END AS sql, CASE WHEN dts._caller_may(l.owner) THEN d.args END AS args,
        d.attempt::int AS attempts, d.crashes::int AS crashes, d.submitted_at, d.failed_at, d.error ->> 'sqlstate' AS sqlstate,
        CASE WHEN dts._caller_may(l.owner) THEN d.error ->> 'message' END AS error,
-       CASE WHEN dts._caller_may(l.owner) THEN d.error END AS error_fields, d.extra -> 'labels' AS labels
+       CASE WHEN dts._caller_may(l.owner) THEN d.error END AS error_fields, d.extra -> 'labels' AS labels, (SELECT b.name FROM dts.batch b WHERE b.id = d.batch) AS batch
 FROM dts.dead_letter d
 JOIN dts.lane l ON l.id = d.lane
 JOIN dts.queue q ON q.id = l.queue

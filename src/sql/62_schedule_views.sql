@@ -19,10 +19,10 @@ WHERE dts._caller_sees(s.owner);
 COMMENT ON VIEW dts.schedules IS 'Schedules: what they do in plain English, state, next and last run, lateness (from the due time to the moment it was fired), success rate, policies.';
 
 CREATE VIEW dts.fires WITH (security_barrier) AS
-SELECT s.name AS schedule, f.due_at, f.due_to, f.count, f.decision, f.reason, f.task, f.decided_at, f.decided_at - f.due_at AS lateness,
+SELECT s.name AS schedule, f.due_at, f.due_to, f.count, f.decision, f.reason, f.task, n.run, f.decided_at, f.decided_at - f.due_at AS lateness,
        CASE WHEN dts._caller_may(s.owner) THEN f.detail END AS detail
-FROM dts.fire f JOIN dts.schedule s ON s.id = f.schedule WHERE dts._caller_sees(s.owner);
-COMMENT ON VIEW dts.fires IS 'What was decided for each due time: fired (with the task), waiting, skipped or failed, and why. Skipped ones in a row are one entry with their number.';
+FROM dts.fire f JOIN dts.schedule s ON s.id = f.schedule LEFT JOIN dts.workflow_node n ON n.task = f.task AND n.node = '(end)' WHERE dts._caller_sees(s.owner);
+COMMENT ON VIEW dts.fires IS 'What was decided for each due time: fired (with the task, and the run of a workflow that it ends), waiting, skipped or failed, and why. Skipped ones in a row are one entry with their number.';
 
 CREATE VIEW dts.calendars WITH (security_barrier) AS
 SELECT c.name, dts._role_name(c.owner) AS owner, c.entries, c.description, c.created_at FROM dts.calendar c;
@@ -89,7 +89,7 @@ BEGIN
         ELSE
             -- Made in either case: a dry run finds what would be refused, and takes it back.
             BEGIN
-                PERFORM dts._schedule(caller, job_name, timing, j ->> 'command', NULL, NULL, NULL, task, zone, 'skip', NULL, NULL, 'queue one', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+                PERFORM dts._schedule(caller, job_name, timing, j ->> 'command', NULL, NULL, NULL, NULL, NULL, task, zone, 'skip', NULL, NULL, 'queue one', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
                                       NULL, NULL, NOT COALESCE((j ->> 'active')::boolean, true), role, format('Taken over from pg_cron, job %s.', j ->> 'jobid'));
                 IF dry_run THEN RAISE EXCEPTION USING ERRCODE = 'TQ000'; END IF;
                 EXECUTE 'UPDATE cron.job SET active = false WHERE jobid = $1' USING (j ->> 'jobid')::bigint;

@@ -58,6 +58,12 @@ BEGIN
     GET DIAGNOSTICS n = ROW_COUNT; total := total + n;
     DELETE FROM dts.fire f WHERE f.ctid = ANY (ARRAY(SELECT x.ctid FROM dts.fire x WHERE x.decided_at < now - longest LIMIT max_rows));
     GET DIAGNOSTICS n = ROW_COUNT; total := total + n;
+    -- Batches of which everything ended long ago. Nobody adds to a row of dts.batch that is older than a day.
+    WITH old AS (SELECT b.id FROM dts.batch b LEFT JOIN LATERAL (SELECT max(t.at) AS at, sum(CASE WHEN t.what = 0 THEN t.n ELSE -t.n END) AS open FROM dts.batch_tally t WHERE t.batch = b.id) c ON true
+                 WHERE b.created_at < now - greatest(longest, '3 days') AND COALESCE(c.at < now - longest AND c.open = 0, true) LIMIT max_rows),
+         n AS (DELETE FROM dts.batch_tally x USING old WHERE x.batch = old.id)
+    DELETE FROM dts.batch b USING old WHERE b.id = old.id;
+    GET DIAGNOSTICS n = ROW_COUNT; total := total + n;
     DELETE FROM dts.audit_entry a WHERE a.ctid = ANY (ARRAY(SELECT x.ctid FROM dts.audit_entry x WHERE x.at < now - longest LIMIT max_rows));
     GET DIAGNOSTICS n = ROW_COUNT; total := total + n;
     RETURN total;

@@ -11,6 +11,9 @@ SELECT pg_catalog.pg_extension_config_dump('dts.limit_entry_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('dts.task', '');
 SELECT pg_catalog.pg_extension_config_dump('dts.task_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('dts.dependency', '');
+SELECT pg_catalog.pg_extension_config_dump('dts.batch', '');
+SELECT pg_catalog.pg_extension_config_dump('dts.batch_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('dts.batch_tally', '');
 SELECT pg_catalog.pg_extension_config_dump('dts.workflow', '');
 SELECT pg_catalog.pg_extension_config_dump('dts.workflow_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('dts.workflow_version', '');
@@ -33,6 +36,10 @@ SELECT pg_catalog.pg_extension_config_dump('dts.backfill_due', '');
 SELECT pg_catalog.pg_extension_config_dump('dts.egress_rule', '');
 SELECT pg_catalog.pg_extension_config_dump('dts.egress_rule_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('dts.secret', '');
+SELECT pg_catalog.pg_extension_config_dump('dts.notification', '');
+SELECT pg_catalog.pg_extension_config_dump('dts.notification_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('dts.notification_place', '');
+SELECT pg_catalog.pg_extension_config_dump('dts.notification_held', '');
 SELECT pg_catalog.pg_extension_config_dump('dts.audit_entry', '');
 
 -- With an id of its own: under wal_level = minimal a number drawn where the sequence is made is forgotten by a crash, and given out twice.

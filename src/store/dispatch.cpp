@@ -39,6 +39,51 @@ void call(PoolSlot& p) {
   if (!wake_idle(p) && (p.runner != static_cast<int16>(core::Runner::Courier) || p.executors == 0)) want_executor(p);
 }
 
+/// Calls f for lanes with something to claim, until it returns true; beginning with word `from` of the bits. Returns the word where it
+/// stopped. Needs the directory lock.
+template <class F>
+int each_busy(int from, F&& f) {
+  const int words = (shared->lane_count + 63) / 64;
+  for (int k = 0; k < words; k++) {
+    const int w = (from + k) % words;
+    uint64 bits = pg_atomic_read_u64(&busy_lanes[w]);
+    if (bits == 0) continue;
+    pg_read_barrier();  // the bit was set after what it stands for
+    for (; bits != 0; bits &= bits - 1) {
+      const int i = w * 64 + __builtin_ctzll(bits);
+      if (lanes[i].used && f(i)) return w;
+    }
+  }
+  return 0;
+}
+
+/// A short list is walked, a long one only where there is something to claim.
+constexpr int kShortList = 64;
+
+template <class F>
+void each_of_pool(int pool, F&& f) {
+  PoolSlot& p = pools[pool];
+  if (p.lane_count > kShortList) {
+    p.cursor = each_busy(static_cast<int>(p.cursor), [&](int i) { return lanes[i].pool == pool && f(i); });
+    return;
+  }
+  for (int i = p.lane_head; i != -1; i = lanes[i].next)
+    if (f(i)) return;
+}
+
+template <class F>
+void each_of_limit(int limit, F&& f) {
+  const int s = static_cast<int>(limits[limit].scope);
+  if (limits[limit].lane_count <= kShortList) {
+    for (int i = limits[limit].lane_head; i != -1; i = lanes[i].limit_next[s]) f(i);
+  } else {
+    each_busy(0, [&](int i) {
+      if (lanes[i].limit[s] == limit) f(i);
+      return false;
+    });
+  }
+}
+
 /// Is something due, or due before the scheduler's clock rings? Returns whether the pool has due work.
 bool due_or_clock(const LaneSlot& l, int64 now, DatabaseSlot* d) {
   // Lanes with nothing to do cost one look at memory: there may be thousands of them.
@@ -64,32 +109,49 @@ void notify(int slot) {
   call(pools[pool]);
 }
 
-void notify_pool(int pool) {
-  if (pool < 0) return;
+namespace {
+
+void notify_some(int pool, bool all) {
   pg_memory_barrier();
   const int64 now = GetCurrentTimestamp();
   bool due = false;
   LWLockAcquire(&shared->directory, LW_SHARED);
   DatabaseSlot* const d = database_slot(pools[pool].db, false);
-  for (int i = pools[pool].lane_head; i != -1; i = lanes[i].next) due |= due_or_clock(lanes[i], now, d);
+  each_of_pool(pool, [&](int i) {
+    due |= due_or_clock(lanes[i], now, d);
+    return due && !all;
+  });
   LWLockRelease(&shared->directory);
   if (due) call(pools[pool]);
+}
+
+}  // namespace
+
+void notify_pool(int pool) {
+  if (pool >= 0) notify_some(pool, true);
+}
+
+void notify_claimed(int slot) {
+  const LaneSlot& l = lanes[slot];
+  bool rated = false;  // the claim may have made others due later, for which the clock must ring
+  for (const int32 i : l.limit) rated |= i >= 0 && limits[i].rate.step != 0;
+  if (!rated) notify(slot);
+  if (l.pool >= 0) notify_some(l.pool, rated);
 }
 
 void notify_limit(int limit) {
   // An executor looks for itself right afterwards, and passes on what is left.
   const int own = own_slot < 0 ? -1 : slots[own_slot].pool;
   const int64 now = GetCurrentTimestamp();
-  const int s = static_cast<int>(limits[limit].scope);
   int told = -1;
   LWLockAcquire(&shared->directory, LW_SHARED);
   DatabaseSlot* const d = database_slot(limits[limit].db, false);
-  for (int i = limits[limit].lane_head; i != -1; i = lanes[i].limit_next[s]) {
+  each_of_limit(limit, [&](int i) {
     const int pool = lanes[i].pool;
-    if (pool == own || pool == told || !due_or_clock(lanes[i], now, d)) continue;
+    if (pool == own || pool == told || !due_or_clock(lanes[i], now, d)) return;
     told = pool;
     call(pools[pool]);
-  }
+  });
   LWLockRelease(&shared->directory);
 }
 
@@ -125,19 +187,51 @@ bool before(const Choice& a, const Choice& b) {
 
 }  // namespace
 
+namespace {
+
+/// Looks at one lane; whether it can be claimed now. What it will be due at goes to `later`.
+bool choice_of(int i, int64 now, uint64 least, Choice* out, int64* later) {
+  const LaneSlot& l = lanes[i];
+  const int64 wanted = wanted_at(l);
+  if (wanted == core::kMax || paused(l)) return false;
+  const int64 due = wanted > now ? wanted : due_at(l, now);
+  if (due > now) {
+    *later = Min(*later, due);
+    return false;
+  }
+  *out = Choice{i, l.turn, Max(pg_atomic_read_u64(&turns[l.turn].had), least), aged(l, due, now), due};
+  return true;
+}
+
+/// With more lanes due than this, so many are compared, others next time: with thousands of tenants a round is long anyway.
+constexpr int kSample = 128;
+
+}  // namespace
+
 int choose_lane(int pool, int64 now, LaneFilter allowed, const void* what) {
   Choice best{-1, -1, 0, 0, 0};
   const uint64 least = pg_atomic_read_u64(&pools[pool].had);
+  int64 later = core::kMax;
+  int seen = 0;
   LWLockAcquire(&shared->directory, LW_SHARED);
-  for (int i = pools[pool].lane_head; i != -1; i = lanes[i].next) {
-    const LaneSlot& l = lanes[i];
-    if (wanted_at(l) > now || (allowed != nullptr && !allowed(l, what))) continue;
-    const int64 due = due_at(l, now);
-    if (due > now || paused(l)) continue;
-    const Choice c{i, l.turn, Max(pg_atomic_read_u64(&turns[l.turn].had), least), aged(l, due, now), due};
+  each_of_pool(pool, [&](int i) {
+    Choice c;
+    if ((allowed != nullptr && !allowed(lanes[i], what)) || !choice_of(i, now, least, &c, &later)) return false;
     if (best.slot < 0 || before(c, best)) best = c;
+    return ++seen > kSample;
+  });
+  // Which tenant is next is a matter of fairness; which lane of it is not: its highest priority comes first.
+  if (seen > kSample) {
+    for (int i = turns[best.turn].head; i != -1; i = lanes[i].turn_next) {
+      Choice c;
+      if (allowed != nullptr && !allowed(lanes[i], what)) continue;
+      if (choice_of(i, now, least, &c, &later) && before(c, best)) best = c;
+    }
   }
+  DatabaseSlot* const d = best.slot < 0 ? database_slot(pools[pool].db, false) : nullptr;
   LWLockRelease(&shared->directory);
+  // Whoever finds nothing sees to it that the clock rings for what comes.
+  if (d != nullptr && d->proc != MyProc && later < static_cast<int64>(pg_atomic_read_u64(&d->sleep_until))) wake(d->proc);
   return best.slot;
 }
 
@@ -152,12 +246,21 @@ void turn_join(int slot) {
   if (t.lanes++ == 0) {
     t.pool = l.pool;
     t.tenant = l.tenant;
+    t.head = -1;
     pg_atomic_write_u64(&t.had, pg_atomic_read_u64(&pools[l.pool].had));
   }
+  l.turn_next = t.head;
+  t.head = slot;
   l.turn = turn;
 }
 
-void turn_leave(int slot) { turns[lanes[slot].turn].lanes--; }
+void turn_leave(int slot) {
+  TurnSlot& t = turns[lanes[slot].turn];
+  int32* p = &t.head;
+  while (*p != -1 && *p != slot) p = &lanes[*p].turn_next;
+  if (*p == slot) *p = lanes[slot].turn_next;
+  t.lanes--;
+}
 
 void turn_begin(int slot) {
   const LaneSlot& l = lanes[slot];
@@ -188,12 +291,13 @@ void turn_charge(int slot, int64 us) {
 int64 next_due(Oid db, int64 now) {
   int64 next = core::kMax;
   LWLockAcquire(&shared->directory, LW_SHARED);
-  for (int i = 0; i < shared->lane_count; i++) {
+  each_busy(0, [&](int i) {
     const LaneSlot& l = lanes[i];
-    if (!l.used || l.db != db || paused(l)) continue;
+    if (l.db != db || paused(l)) return false;
     const int64 due = due_at(l, now);
     if (due > now && due < next) next = due;
-  }
+    return false;
+  });
   LWLockRelease(&shared->directory);
   return next;
 }

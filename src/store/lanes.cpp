@@ -21,12 +21,27 @@ Local local[kLocal];  // lane -> slot, a hint: every user checks under the lane'
 
 bool is(const LaneSlot& l, Oid db, int32 lane) { return l.used && l.lane == lane && l.db == db; }
 
+/// Says what there is to claim. Needs the lane's lock.
+void publish(int slot) {
+  LaneSlot& l = lanes[slot];
+  const int64 first = l.set.first();
+  pg_atomic_write_u64(&l.first, static_cast<uint64>(first));
+  pg_atomic_uint64& word = busy_lanes[slot / 64];
+  const uint64 bit = uint64{1} << (slot % 64);
+  const bool busy = (pg_atomic_read_u64(&word) & bit) != 0;
+  if (first != core::kMax && !busy) pg_atomic_fetch_or_u64(&word, bit);
+  if (first == core::kMax && busy) pg_atomic_fetch_and_u64(&word, ~bit);
+}
+
 void unlink_lane(int slot) {
   LaneSlot& l = lanes[slot];
   if (l.pool >= 0) {
     int32* p = &pools[l.pool].lane_head;
     while (*p != -1 && *p != slot) p = &lanes[*p].next;
-    if (*p == slot) *p = l.next;
+    if (*p == slot) {
+      *p = l.next;
+      pools[l.pool].lane_count--;
+    }
   }
   const LaneKey key{l.db, l.lane};
   hash_search(lane_table, &key, HASH_REMOVE, nullptr);
@@ -57,6 +72,7 @@ int slot_of_later(int64 due) {
 
 /// A free slot, or the one of the lane longest unused that has nothing to offer; -1 if there is none. Needs the directory lock.
 int free_slot() {
+  if (shared->lane_count < settings::max_lanes) return shared->lane_count++;
   int oldest = -1;
   for (int i = 0; i < shared->lane_count; i++) {
     LaneSlot& l = lanes[i];
@@ -65,7 +81,6 @@ int free_slot() {
         (oldest < 0 || l.last_use < lanes[oldest].last_use))
       oldest = i;
   }
-  if (shared->lane_count < settings::max_lanes) return shared->lane_count++;
   if (oldest < 0) return -1;
   LaneSlot& l = lanes[oldest];
   LWLockAcquire(&l.lock, LW_EXCLUSIVE);
@@ -105,10 +120,11 @@ int make_slot(Oid db, const LaneInfo& info, int64 due) {
   pg_atomic_write_u64(&l.backoff_until, 0);
   l.set.clear();
   l.set.add(core::kLowest, core::kHighest, l.last_use);
-  pg_atomic_write_u64(&l.first, static_cast<uint64>(l.set.first()));
+  publish(slot);
   l.used = true;
   l.next = pools[pool].lane_head;
   pools[pool].lane_head = slot;
+  pools[pool].lane_count++;
   limits_attach(slot);
   turn_join(slot);
   LWLockRelease(&l.lock);
@@ -145,6 +161,7 @@ int pool_of(Oid db, Oid owner, core::Runner runner, bool make) {
   p.owner = owner;
   p.runner = static_cast<int16>(runner);
   p.lane_head = -1;
+  p.lane_count = 0;
   memset(p.idle, 0, sizeof(p.idle));
   pg_atomic_write_u64(&p.had, 0);
   p.executors = 0;
@@ -216,7 +233,7 @@ void offer_ranges(int slot, Oid db, int32 lane, const core::Range* ranges, int n
   if (ours) {
     for (int i = 0; i < n; i++) l.merges += l.set.add(ranges[i].lo, ranges[i].hi, now) ? 1 : 0;
     l.last_use = now;
-    pg_atomic_write_u64(&l.first, static_cast<uint64>(l.set.first()));
+    publish(slot);
   }
   LWLockRelease(&l.lock);
   if (!ours) tell_scheduler(db, kUnlisted);
@@ -235,7 +252,7 @@ int take(int slot, Oid db, int32 lane, int64 now, int max, core::Range* out) {
   int n = 0;
   if (is(l, db, lane) && !paused(l) && static_cast<int64>(pg_atomic_read_u64(&l.backoff_until)) <= now) n = l.set.take_due(now, max, out);
   if (n > 0) {
-    pg_atomic_write_u64(&l.first, static_cast<uint64>(l.set.first()));
+    publish(slot);
     pg_atomic_fetch_add_u32(&l.claims, 1);
   }
   LWLockRelease(&l.lock);
@@ -251,7 +268,7 @@ void rescan_database(Oid db) {
     if (!l.used || l.db != db) continue;
     LWLockAcquire(&l.lock, LW_EXCLUSIVE);
     l.set.add(core::kLowest, core::kHighest, GetCurrentTimestamp());
-    pg_atomic_write_u64(&l.first, static_cast<uint64>(l.set.first()));
+    publish(i);
     LWLockRelease(&l.lock);
   }
   LWLockRelease(&shared->directory);
@@ -265,7 +282,7 @@ void forget_database(Oid db) {
     if (!l.used || l.db != db) continue;
     LWLockAcquire(&l.lock, LW_EXCLUSIVE);
     l.set.clear();
-    pg_atomic_write_u64(&l.first, static_cast<uint64>(core::kMax));
+    publish(i);
     unlink_lane(i);
     LWLockRelease(&l.lock);
   }

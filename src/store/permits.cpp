@@ -34,6 +34,7 @@ void attach(int limit, int lane) {
   const int s = static_cast<int>(limits[limit].scope);
   lanes[lane].limit_next[s] = limits[limit].lane_head;
   limits[limit].lane_head = lane;
+  limits[limit].lane_count++;
   pg_write_barrier();
   lanes[lane].limit[s] = limit;
 }
@@ -134,6 +135,7 @@ int new_limit(Oid db, Scope scope, uint64 object) {
   l.scope = scope;
   l.object = object;
   l.lane_head = -1;
+  l.lane_count = 0;
   l.rate = {};
   pg_atomic_write_u32(&l.refused, 0);
   pg_atomic_write_u64(&l.spent_until, 0);
@@ -226,7 +228,10 @@ void limits_detach(int lane) {
     if (limit < 0) continue;
     int32* p = &limits[limit].lane_head;
     while (*p != -1 && *p != lane) p = &lanes[*p].limit_next[s];
-    if (*p == lane) *p = lanes[lane].limit_next[s];
+    if (*p == lane) {
+      *p = lanes[lane].limit_next[s];
+      limits[limit].lane_count--;
+    }
     limit = -1;
   }
 }

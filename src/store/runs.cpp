@@ -2,7 +2,9 @@
 
 #include "pg/as_owner.hpp"
 #include "settings.hpp"
+#include "store/batches.hpp"
 #include "store/keys.hpp"
+#include "store/notifications.hpp"
 #include "store/policy.hpp"
 
 extern "C" {
@@ -29,6 +31,7 @@ enum Column {
   kAttempt,
   kRetryAt,
   kToken,
+  kBatch,
   kSql,
   kResult,
   kError,
@@ -157,11 +160,11 @@ pg::Statement key_end{
 
 pg::Statement dead_letter{
     "INSERT INTO dts.dead_letter (id, failed_at, submitted_at, lane, timeout_ms, handler, flags, kind, attempt, max_attempts, crashes, "
-    "sql, args, extra, error) "
-    "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) ON CONFLICT (id) DO NOTHING",
-    15,
+    "sql, args, extra, error, batch) "
+    "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) ON CONFLICT (id) DO NOTHING",
+    16,
     {INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, INT4OID, INT4OID, INT4OID, INT2OID, INT2OID, INT2OID, INT2OID, TEXTOID, JSONBOID,
-     JSONBOID, JSONBOID}};
+     JSONBOID, JSONBOID, INT8OID}};
 
 void keep_dead_letter(const Task& t, const Outcome& o) {
   const Datum values[] = {Int64GetDatum(t.id),
@@ -178,14 +181,16 @@ void keep_dead_letter(const Task& t, const Outcome& o) {
                           PointerGetDatum(t.sql),
                           PointerGetDatum(t.args),
                           PointerGetDatum(t.extra),
-                          PointerGetDatum(o.error)};
-  char nulls[16];
-  memset(nulls, ' ', 15);
-  nulls[15] = '\0';
+                          PointerGetDatum(o.error),
+                          Int64GetDatum(t.batch)};
+  char nulls[17];
+  memset(nulls, ' ', 16);
+  nulls[16] = '\0';
   if (t.sql == nullptr) nulls[11] = 'n';
   if (t.args == nullptr) nulls[12] = 'n';
   if (t.extra == nullptr) nulls[13] = 'n';
   if (o.error == nullptr) nulls[14] = 'n';
+  if (t.batch == 0) nulls[15] = 'n';
   const pg::AsOwner as(catalog().owner);
   SPI_connect();
   dead_letter.run(values, nulls);
@@ -288,6 +293,8 @@ void add_run(const Task& t, const LaneInfo& lane, char history, int, const Outco
   nulls[kRetryAt] = o.state != core::State::Retry;
   values[kToken] = UUIDPGetDatum(&t.token);
   nulls[kToken] = !t.has_token;
+  values[kBatch] = Int64GetDatum(t.batch);
+  nulls[kBatch] = t.batch == 0;
   const int sql_size = t.sql == nullptr ? 0 : static_cast<int>(VARSIZE_ANY_EXHDR(t.sql));
   nulls[kSql] = t.sql == nullptr;
   values[kSql] = sql_size <= kSqlKept
@@ -328,7 +335,9 @@ void end_task(TaskTable& tasks, const Task& t, const LaneInfo& lane, const Outco
   }
   if ((t.flags & core::kHasKey) != 0) release_key(t);
   if (t.ckey != 0) key_left(tasks, t, lane, false);
+  if (t.batch != 0) tally(t.batch, static_cast<int>(o.state), 1);
   if ((t.flags & core::kScheduled) != 0) note_scheduled_end(t, o);
+  announce(t, lane, o);
   tell_end(t, slot, o);
 }
 
@@ -402,6 +411,7 @@ core::State fail_task(TaskTable& tasks, const Task& t, const LaneInfo& lane, Out
   const int slot = shared == nullptr ? -1 : queue_slot(MyDatabaseId, lane.queue);
   add_run(now, lane, slot >= 0 ? queues[slot].history : 'a', slot, o);
   remember_error(slot, o);
+  announce(now, lane, o);
   tell_end(t, slot, o);
   return o.state;
 }

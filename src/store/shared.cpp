@@ -10,6 +10,7 @@ namespace dts::store {
 Shared* shared = nullptr;
 QueueSlot* queues = nullptr;
 LaneSlot* lanes = nullptr;
+pg_atomic_uint64* busy_lanes = nullptr;
 PoolSlot* pools = nullptr;
 LimitSlot* limits = nullptr;
 TurnSlot* turns = nullptr;
@@ -100,12 +101,17 @@ void init_all() {
 
 }  // namespace
 
+namespace {
+int busy_words() { return settings::max_lanes / 64 + 1; }
+}  // namespace
+
 int pool_limit() { return Max(64, settings::max_lanes / 4); }
 
 Size shared_size() {
   Size size = 4096 + sizeof(Shared);
   size = add_size(size, mul_size(sizeof(QueueSlot), settings::max_queues));
   size = add_size(size, mul_size(sizeof(LaneSlot), settings::max_lanes));
+  size = add_size(size, mul_size(sizeof(pg_atomic_uint64), busy_words()));
   size = add_size(size, mul_size(sizeof(PoolSlot), pool_limit()));
   size = add_size(size, mul_size(sizeof(LimitSlot), settings::max_limits));
   size = add_size(size, mul_size(sizeof(TurnSlot), settings::max_lanes));
@@ -126,6 +132,7 @@ void shared_startup() {
   if (!found) memset(static_cast<void*>(shared), 0, sizeof(Shared));
   queues = make_zeroed<QueueSlot>("dts queues", settings::max_queues);
   lanes = make_zeroed<LaneSlot>("dts lanes", settings::max_lanes);
+  busy_lanes = make_zeroed<pg_atomic_uint64>("dts busy lanes", busy_words());
   pools = make_zeroed<PoolSlot>("dts pools", pool_limit());
   limits = make_zeroed<LimitSlot>("dts limits", settings::max_limits);
   key_buckets = make_zeroed<KeyBucket>("dts keys", bucket_limit());

@@ -53,7 +53,7 @@ struct LimitSlot {
   bool key_fifo;
   int32 weight;  // share of an owner or tenant
   core::Rate rate;
-  int32 lane_head;               // its lanes
+  int32 lane_head, lane_count;   // its lanes
   pg_atomic_uint32 running;      // places taken; a slot is used again only when it is 0
   pg_atomic_uint32 refused;      // somebody found it full: who gives a place back tells
   pg_atomic_uint64 unfinished;   // tasks, if there is a cap: counted by the scheduler, then kept by commits; as int64
@@ -86,6 +86,7 @@ struct Permits {
 /// The turn of a tenant among the tenants of a pool: the one that had least, by its weight, is next. Identity under the directory's lock.
 struct TurnSlot {
   int32 lanes;  // that share it; 0: free
+  int32 head;   // list of them, by turn_next
   int32 pool;
   uint64 tenant;
   pg_atomic_uint64 had;  // microseconds of workers' time by weight; only differences count
@@ -105,7 +106,7 @@ struct LaneSlot {
   Oid db, owner;
   int32 queue_slot, pool;
   int32 handler;
-  int32 turn;
+  int32 turn, turn_next;
   uint64 tenant;
   int32 limit[kScopes];       // slots, -1: none; under the directory's lock
   int32 limit_next[kScopes];  // in that limit's list of lanes
@@ -123,7 +124,8 @@ struct PoolSlot {
   bool used;
   int16 runner;  // core::Runner
   Oid db, owner;
-  int32 lane_head;
+  int32 lane_head, lane_count;
+  uint32 cursor;  // where a look that does not see all lanes begins
   uint64 idle[kSlotWords];
   pg_atomic_uint64 had;  // what the tenant had that was chosen last: who comes back starts there
   int32 executors;       // starting ones included
@@ -181,6 +183,7 @@ enum Event : uint32 {
   kAgenda = 1 << 16,       // blocked tasks to look at
   kSchedules = 1 << 20,    // schedules changed
   kScheduleRun = 1 << 21,  // a run ended for whose end its schedule waits
+  kLate = 1 << 28,         // somebody may want to be told of late tasks
 };
 
 /// One database. The scheduler owns it; events and clock are atomic.
@@ -254,6 +257,8 @@ struct Shared {
 extern Shared* shared;
 extern QueueSlot* queues;
 extern LaneSlot* lanes;
+/// A bit for each lane whose set is not empty, changed under that lane's lock: thousands of lanes without work cost no look.
+extern pg_atomic_uint64* busy_lanes;
 extern PoolSlot* pools;
 extern LimitSlot* limits;
 extern TurnSlot* turns;

@@ -1,6 +1,7 @@
 #include "store/tasks.hpp"
 
 #include "pg/as_owner.hpp"
+#include "store/batches.hpp"
 #include "store/keys.hpp"
 #include "store/definitions.hpp"
 #include "store/index_entries.hpp"
@@ -28,6 +29,7 @@ enum Column {
   kNeed,
   kEdges,
   kCkey,
+  kBatch,
   kSql,
   kArgs,
   kExtra,
@@ -38,7 +40,7 @@ struct KnownIndexes {
   Oid task;
   int n;
   Oid all[8];
-  Oid pkey, claim, lease, expires, blocked, ckey;
+  Oid pkey, claim, lease, expires, blocked, ckey, batch;
 };
 KnownIndexes indexes{};
 
@@ -95,6 +97,8 @@ void TaskTable::classify() {
         place = &indexes.blocked;
       else if (strcmp(name, "task_ckey") == 0)
         place = &indexes.ckey;
+      else if (strcmp(name, "task_batch") == 0)
+        place = &indexes.batch;
       else
         others++;
       if (place != nullptr) *place = oid;
@@ -105,15 +109,15 @@ void TaskTable::classify() {
               (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("an index of dts.task is missing"),
                errdetail("dts needs the indexes dts.task_pkey and dts.task_claim."), errhint("Make them again under their old names.")));
     // Stays 0 if anything is unusual, so that the next open looks again and inserts go the general way.
-    if (others == 0 && list_length(list) == 6) indexes.task = RelationGetRelid(heap_);
+    if (others == 0 && list_length(list) == 7) indexes.task = RelationGetRelid(heap_);
   }
   plain_ = indexes.task == RelationGetRelid(heap_);
-  pkey_ = claim_ = lease_ = expires_ = blocked_ = ckey_ = nullptr;
+  pkey_ = claim_ = lease_ = expires_ = blocked_ = ckey_ = batch_ = nullptr;
   list_free(list);
 }
 
 void TaskTable::close() {
-  for (Relation r : {pkey_, claim_, lease_, expires_, blocked_, ckey_})
+  for (Relation r : {pkey_, claim_, lease_, expires_, blocked_, ckey_, batch_})
     if (r != nullptr) index_close(r, NoLock);
   table_close(heap_, NoLock);
   heap_ = nullptr;
@@ -156,6 +160,8 @@ HeapTuple TaskTable::form(const Task& t) const {
   nulls[kNeed] = nulls[kEdges] = t.need == core::kNeedAll;
   values[kCkey] = Int64GetDatum(t.ckey);
   nulls[kCkey] = t.ckey == 0;
+  values[kBatch] = Int64GetDatum(t.batch);
+  nulls[kBatch] = t.batch == 0;
   values[kSql] = PointerGetDatum(t.sql);
   nulls[kSql] = t.sql == nullptr;
   values[kArgs] = PointerGetDatum(t.args);
@@ -185,6 +191,10 @@ void TaskTable::insert_index_entries(HeapTuple tuple, const Task& t) {
     const Datum key[] = {Int64GetDatum(t.ckey), id};
     insert_entry(need(ckey_, indexes.ckey), heap_, tuple, key, false);
   }
+  if (t.batch != 0) {
+    const Datum key[] = {Int64GetDatum(t.batch), id};
+    insert_entry(need(batch_, indexes.batch), heap_, tuple, key, false);
+  }
   if (t.has_expires) {
     const Datum at = TimestampTzGetDatum(t.expires_at);
     insert_entry(need(expires_, indexes.expires), heap_, tuple, &at, false);
@@ -197,6 +207,7 @@ void TaskTable::insert_untold(Task& task) {
   insert_index_entries(tuple, task);
   task.tid = tuple->t_self;
   heap_freetuple(tuple);
+  if (task.batch != 0) tally(task.batch, kSubmittedToBatch, 1);
 }
 
 void TaskTable::insert(Task& task, const LaneInfo& lane) {
@@ -232,6 +243,7 @@ void read_task(TupleTableSlot* slot, Task* t) {
   if (t->has_token) t->token = *DatumGetUUIDP(v[kToken]);
   t->need = n[kNeed] ? core::kNeedAll : DatumGetInt32(v[kNeed]);
   t->edges = n[kEdges] ? 0 : DatumGetInt32(v[kEdges]);
+  t->batch = n[kBatch] ? 0 : DatumGetInt64(v[kBatch]);
   t->ckey = n[kCkey] ? 0 : DatumGetInt64(v[kCkey]);
   t->sql = n[kSql] ? nullptr : DatumGetTextPCopy(v[kSql]);
   t->args = n[kArgs] ? nullptr : DatumGetJsonbPCopy(v[kArgs]);

@@ -19,6 +19,7 @@ struct Task {
   pg_uuid_t token{};
   int32 need = core::kNeedAll, edges = 0;  // of a task with dependencies: how many it needs, and of how many, unless all
   int64 ckey = 0;                          // concurrency key (store/keys.hpp), 0: none
+  int64 batch = 0;                         // batch (store/batches.hpp), 0: none
   text* sql = nullptr;
   Jsonb* args = nullptr;
   Jsonb* extra = nullptr;
@@ -93,7 +94,7 @@ class TaskTable {
 
   Relation heap_ = nullptr;
   LOCKMODE mode_ = RowExclusiveLock;
-  Relation pkey_ = nullptr, claim_ = nullptr, lease_ = nullptr, expires_ = nullptr, blocked_ = nullptr, ckey_ = nullptr;
+  Relation pkey_ = nullptr, claim_ = nullptr, lease_ = nullptr, expires_ = nullptr, blocked_ = nullptr, ckey_ = nullptr, batch_ = nullptr;
   bool plain_ = false;  // the table has exactly our indexes: entries are made without the executor
 };
 

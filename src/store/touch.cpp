@@ -3,6 +3,7 @@
 #include "pg/point.hpp"
 #include "settings.hpp"
 #include "store/agenda.hpp"
+#include "store/batches.hpp"
 #include "store/board.hpp"
 #include "store/definitions.hpp"
 #include "store/dependencies.hpp"
@@ -128,6 +129,7 @@ void transaction_callback(XactEvent event, void*) {
   switch (event) {
     case XACT_EVENT_PRE_COMMIT:
       if (ended_tasks.n > 0) release_dependents();
+      tallies_write();  // last: dependents that end count, too
       break;
     case XACT_EVENT_PRE_PREPARE:
       if (touched())
@@ -141,6 +143,7 @@ void transaction_callback(XactEvent event, void*) {
       agenda_end(true);
       if (shared != nullptr) on_commit();
       forget();
+      tallies_forget();
       definitions_end(true);
       if (after_transaction != nullptr) after_transaction(true);
       break;
@@ -150,6 +153,7 @@ void transaction_callback(XactEvent event, void*) {
       agenda_end(false);
       if (shared != nullptr) on_abort();
       forget();
+      tallies_forget();
       definitions_end(false);
       if (after_transaction != nullptr) after_transaction(false);
       break;
@@ -168,6 +172,7 @@ void subtransaction_callback(SubXactEvent event, SubTransactionId subid, SubTran
   while (ended_tasks.n > 0 && static_cast<SubTransactionId>(ended_tasks.items[ended_tasks.n - 1].subid) >= subid) ended_tasks.n--;
   while (queue_changes.n > 0 && static_cast<SubTransactionId>(queue_changes.items[queue_changes.n - 1].subid) >= subid) queue_changes.n--;
   while (limit_changes.n > 0 && static_cast<SubTransactionId>(limit_changes.items[limit_changes.n - 1].subid) >= subid) limit_changes.n--;
+  tallies_subabort(subid);
   definitions_subabort();
 }
 

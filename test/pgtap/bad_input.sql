@@ -53,6 +53,12 @@ INSERT INTO bad_option VALUES
     ($$queue => repeat('q', 100)$$, '42704', 'queue "q+"', false),
     ($$queue => repeat('q', 100000)$$, '42704', 'queue "q+"', false),
     ($$queue => E'a"b\n'$$, '42704', 'queue "a"b', false),
+    ($$batch => ''$$, '22023', '"batch" must be 1 to 200 bytes', false),
+    ($$batch => repeat('x', 201)$$, '22023', '"batch" must be 1 to 200 bytes', false),
+    ($$batch => 'b', key => 'k', on_conflict => 'replace'$$, '22023', '"on_conflict" must be return or error', true),
+    ($$depends_on => dts.after_batch('nope')$$, '42704', 'batch "nope" in argument "depends_on" does not exist', false),
+    ($$depends_on => '{"batch": 7}'$$, '22023', '"batch" that is no string', false),
+    ($$depends_on => '{"batch": "b", "need": 1}'$$, '22023', '"need" beside "batch"', false),
     ($$concurrency_key => ''$$, '22023', '"concurrency_key" must be 1 to 1000 bytes', false),
     ($$concurrency_key => repeat('x', 1001)$$, '22023', '"concurrency_key" must be 1 to 1000 bytes', false),
     ($$priority => -1$$, '22023', '"priority" must be between 0 and 9', false),
@@ -397,6 +403,8 @@ FROM (VALUES ('concurrency => -1', '22023', '"concurrency" must not be negative'
              ('per => ''1 s''', '22023', '"per" needs "rate"'), ('burst => 5', '22023', '"burst" needs "rate"'), ('rate => 1, burst => 0', '22023', '"burst" must be between'),
              ('rate => 1, per => ''31 days'', burst => 2', '22023', '"burst" would take more than 31 days'), ('reset => ''{speed}''', '22023', '"reset": "speed"'), ('reset => ''{NULL}''', '22023', '"reset"'),
              ('max_waiting => -1', '22023', '"max_waiting" must not be negative'), ('weight => 2', '22023', '"weight" is for owners and tenants'), ('weight => 0', '22023', '"weight" must be between'), ('key_concurrency => 0', '22023', '"key_concurrency" must be between'), ('key_concurrency => 2, key_fifo => true', '22023', '"key_fifo" allows one')) v(value, wants, says);
+INSERT INTO bad (call, wants, says) VALUES ($$dts.batch_progress('nope')$$, '42704', 'batch "nope" does not exist'), ($$dts.batch_progress(NULL)$$, '42704', 'batch .* does not exist'),
+    ($$dts.batch_progress('x', 'nobody')$$, '42704', 'batch "x" does not exist');
 INSERT INTO bad (call, wants, says) VALUES ($$dts.set_limit(tenant => 'x', key_concurrency => 1)$$, '22023', '"key_concurrency" is for queues'),
     ($$dts.set_limit(owner => 'bad_other', key_fifo => true)$$, '22023', '"key_fifo" is for queues');
 INSERT INTO bad (call, wants, says)

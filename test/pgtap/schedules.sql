@@ -145,4 +145,36 @@ SELECT is((SELECT array_agg((name, owner, timing, state, what ->> 'transactional
           ARRAY['("month end",postgres,"0 0 L * *",active,false)', '(night,sched_a,"0 3 * * *",active,)', '("pg_cron 2",sched_b,"every 30 seconds",paused,)'], 'names, users, timings, active flags');
 SELECT is((SELECT array_agg(jobname ORDER BY jobname) FROM cron.job WHERE active), ARRAY['far', 'orphan'], 'what was taken over is inactive there');
 SELECT is((SELECT DISTINCT problem FROM dts.import_pg_cron(false) WHERE jobid = 1), 'a schedule of this name exists', 'not twice');
+-- Workflows: checked as dts.start would, started as the owner; every node knows the due time, children's too; a retry by hand counts again.
+SELECT dts.create_workflow('sched inner', '{"nodes": {"x": {"sql": "INSERT INTO known SELECT ''x'', due_at, schedule FROM dts.scheduled()"}}}');
+SELECT dts.create_workflow('sched flow', '{"params": {"n": {"type": "integer"}}, "nodes": {"a": {"sql": "INSERT INTO known SELECT ''a'', due_at, schedule FROM dts.scheduled()"},
+    "b": {"sql": "SELECT 1 / $1::int, $2::timestamptz", "args": ["${params.n}", "${run.schedule.due}"], "needs": ["a"]}, "c": {"workflow": "sched inner", "needs": ["b"]}}}');
+CREATE TABLE known (node text, due timestamptz, schedule text);
+SELECT ok(r.state = wants AND r.message ~ says, format('schedule(%s): %s %s', given, r.state, r.message)) FROM (VALUES
+    ($$'x', '@daily', workflow => 'nope'$$, '42704', 'workflow "nope"'), ($$'x', '@daily', workflow => 'sched flow'$$, '22023', 'parameter "n" is missing'),
+    ($$'x', '@daily', workflow => 'sched flow', params => '{"m": 1}'$$, '22023', 'unknown parameter "m"'), ($$'x', '@daily', workflow => 'sched flow', params => '[]'$$, '22023', '"params" must be'),
+    ($$'x', '@daily', 'SELECT 1', workflow => 'sched flow'$$, '22023', '"sql" in'), ($$'x', '@daily', 'SELECT 1', params => '{}'$$, '22023', 'unknown key "params"'),
+    ($$'x', '@daily', workflow => 'sched flow', params => '{"n": 1}', task => '{"queue": "default"}'$$, '22023', '"queue" in'),
+    ($$'x', '@daily', workflow => 'sched flow', params => '{"n": 1}', task => '{"key": "k"}'$$, '22023', 'option "key"'),
+    ($$'x', '@daily', workflow => 'sched flow', params => '{"n": 1}', task => '{"labels": 1}'$$, '22023', 'labels')) v(given, wants, says), refusal(format('SELECT dts.schedule(%s)', given)) r;
+SELECT dts.schedule('flow', '@yearly', workflow => 'sched flow', params => '{"n": 1}', task => '{"labels": {"from": "schedule"}}', overlap => 'queue one');
+SELECT dts.run_now('flow') AS task \gset
+CALL dts.wait(:task, '30 s') \gset
+SELECT is((SELECT (r.state, r.labels, f.task) FROM dts.fires f JOIN dts.workflow_runs r ON r.id = f.run WHERE f.schedule = 'flow'), ('succeeded'::text, '{"from": "schedule"}'::jsonb, :task::bigint), 'a run of the workflow, known by its end');
+SELECT is((SELECT array_agg((k.node, k.due = f.due_at, k.schedule)::text ORDER BY k.node) FROM known k, dts.fires f WHERE f.schedule = 'flow'), ARRAY['(a,t,flow)', '(x,t,flow)'], 'its nodes know the due time, also those of a run within');
+SELECT dts.alter_schedule('flow', workflow => 'sched flow', params => '{"n": 0}');
+SELECT dts.run_now('flow') AS task \gset
+CALL dts.wait(:task, '30 s') \gset
+CALL until($$SELECT failed = 1 AND running = 0 FROM dts.schedules WHERE name = 'flow'$$);
+SELECT is((SELECT (succeeded, failed) FROM dts.schedules WHERE name = 'flow'), (1::bigint, 1::bigint), 'its end is the schedule''s success or failure');
+SELECT is(dts.retry_run((SELECT run FROM dts.fires WHERE schedule = 'flow' AND task = :task), params => '{"n": 1}'), 2::bigint, 'retried by hand');
+CALL until($$SELECT succeeded = 2 AND running = 0 FROM dts.schedules WHERE name = 'flow'$$);
+SELECT is((SELECT (count(*), count(DISTINCT r.id), bool_and(r.state = 'succeeded')) FROM dts.fires f JOIN dts.workflow_runs r ON r.id = f.run WHERE f.schedule = 'flow'), (2::bigint, 2::bigint, true), 'then it counts as a success; the decision leads to it still');
+
+-- Limits hold for what is fired: a full queue refuses, and the refusal is on record at the next fire; a key parks.
+SELECT dts.create_queue('sched full', paused => true);
+SELECT dts.set_limit(queue => 'sched full', max_waiting => 1);
+SELECT dts.schedule('full', '@yearly', 'SELECT 1', task => '{"queue": "sched full"}');
+SELECT dts.run_now('full') AS task \gset
+SELECT is((refusal($$SELECT dts.run_now('full')$$)).state, 'TQ001', 'the cap of a queue holds for schedules');
 SELECT * FROM finish();

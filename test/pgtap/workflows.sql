@@ -61,7 +61,7 @@ INSERT INTO bad VALUES
     ('{"nodes": {"a": {"switch": {"x": true}}, "b": {"needs": ["a.y"], "sql": "SELECT 1"}}}', '/nodes/b/needs: unreachable: "a" has no case "y"'),
     ('{"nodes": {"a": {"sql": "SELECT 1", "join": "some"}}}', '/nodes/a/join: invalid join rule'),
     ('{"nodes": {"a": {"sql": "SELECT 1", "on_unsatisfied": "wait"}}}', '/nodes/a/on_unsatisfied: invalid value%'),
-    ('{"nodes": {"a": {"sql": "SELECT 1", "map": [1]}}}', '/nodes/a/map: "map" must have "items"'),
+    ('{"nodes": {"a": {"sql": "SELECT 1", "map": {"max_parallel": 1}}}}', '/nodes/a/map: "map" must have "items"'),
     ('{"nodes": {"a": {"sql": "SELECT 1", "map": {"items": "${params.p}"}}}, "params": {"p": {"type": "integer"}}}', '/nodes/a/map/items: the items of a map cannot be a integer'),
     ('{"nodes": {"a": {"sql": "SELECT 1", "repeat": {"limit": 3}}}}', '/nodes/a/repeat: "repeat" must have "until" or "while"'),
     ('{"nodes": {"a": {"sleep": "1 s", "map": {"items": [1]}}}}', '/nodes/a: a node of kind sleep cannot be repeated or mapped'),
@@ -279,6 +279,12 @@ SELECT is(ended(:r), 'succeeded', 'it runs');
 SELECT is(out_of(:r, 'who'), '[{"u": "wf_a"}]', 'as its owner, also items');
 SELECT is_empty($$SELECT * FROM dts.stuck()$$, 'nothing is stuck');
 SELECT is((SELECT count(*) FROM dts.runs WHERE error_fields ->> 'sqlstate' LIKE 'XX%'), 0::bigint, 'no internal error');
+-- Items alone.
+SELECT dts.create_workflow('items', dts.node('a', 'SELECT ARRAY[1, 2, 3] AS n'), dts.node('b', 'SELECT ${item}::int * 2 AS d', map => '"${nodes.a.output.n}"', needs => '{a}'), dts.node('c', 'SELECT 1', map => '[7, 8]'));
+SELECT dts.start('items') AS run \gset
+CALL dts.wait(:run, '30 s') \gset
+SELECT is((SELECT array_agg(node || item ORDER BY node, item)::text FROM dts.workflow_nodes WHERE run = :run AND item IS NOT NULL AND state = 'succeeded'), '{b1,b2,b3,c1,c2}', 'items alone are a map');
+SELECT is((SELECT count(*) FROM dts.validate_workflow('{"nodes": {"a": {"sql": "SELECT 1", "map": 5}}}')), 1::bigint, 'a number is none');
 -- A run where a task is asked for.
 SELECT dts.create_workflow('stands', '{"nodes": {"a": {"sql": "SELECT 42 AS x"}}, "output": "${nodes.a.output.x}"}');
 SELECT dts.create_workflow('falls', dts.node('a', 'SELECT 1/0', max_attempts => 1));
