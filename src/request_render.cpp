@@ -5,6 +5,7 @@
 #include "core/mail.hpp"
 #include "core/reference.hpp"
 #include "core/url.hpp"
+#include "http/rules.hpp"
 #include "request.hpp"
 #include "secret.hpp"
 #include "settings.hpp"
@@ -559,6 +560,22 @@ void add_attachments(Render* r, Jsonb* request) {
   r->out.mail.part_count = static_cast<int>(n);
 }
 
+/// Whether rules allow mails to the domains of all recipients.
+const char* refused_domain(const http::RuleText* rules, int n, const char* const* to, int count) noexcept {
+  try {
+    std::vector<core::EgressRule> all;
+    for (int i = 0; i < n; i++) all.push_back(http::rule_of(rules[i]));
+    for (int i = 0; i < count; i++) {
+      std::string domain(strchr(to[i], '@') + 1);
+      domain.pop_back();  // >
+      if (core::may_ask(all, core::Target{"mailto", core::plain_host(domain), 0}) != core::Egress::Allowed) return strchr(to[i], '@') + 1;
+    }
+    return nullptr;
+  } catch (...) {
+    return "all";
+  }
+}
+
 void render_mail(Render* r, Jsonb* request) {
   constexpr int kRecipients = 1000;
   http::Mail& m = r->out.mail;
@@ -615,6 +632,10 @@ void render_mail(Render* r, Jsonb* request) {
   m.text = text_part(r, request, "body");
   m.html = text_part(r, request, "html");
   add_attachments(r, request);
+  http::RuleText* rules = nullptr;
+  const int n = read_rules(r->role, &rules);
+  if (const char* const domain = refused_domain(rules, n, to, count))
+    fail(r, ERRCODE_INSUFFICIENT_PRIVILEGE, psprintf("no rule allows mails to %s", pnstrdup(domain, strcspn(domain, ">"))));
   m.to = to;
   m.to_count = count;
   m.tls = settings::smtp_tls;

@@ -1,6 +1,7 @@
 // Tells of attempts that run longer than somebody wants (dts.notification, event "late").
 #include "scheduler_transaction.hpp"
 #include "store/notifications.hpp"
+#include "store/transfers.hpp"
 
 namespace dts {
 
@@ -17,6 +18,10 @@ TimestampTz oldest_start() {
     LWLockAcquire(&s.lock, LW_SHARED);
     if (s.n > 0 && pg_atomic_read_u64(&s.current) != 0 && (oldest == 0 || s.task_since < oldest)) oldest = s.task_since;
     LWLockRelease(&s.lock);
+  }
+  for (int i = 0; i < store::transfer_head->top; i++) {
+    const store::TransferSlot& t = store::transfers[i];
+    if (t.used && t.db == MyDatabaseId && t.sent && (oldest == 0 || t.since < oldest)) oldest = t.since;
   }
   return oldest;
 }

@@ -118,6 +118,17 @@ void blob(CURL* easy, CURLoption option, std::string& s) {
   curl_easy_setopt(easy, option, &b);
 }
 
+/// Text on the way ends its lines with CRLF.
+std::string lines_of(const std::string& s) {
+  std::string out;
+  out.reserve(s.size() + 64);
+  for (size_t i = 0; i < s.size(); i++) {
+    if (s[i] == '\n' && (i == 0 || s[i - 1] != '\r')) out += '\r';
+    out += s[i];
+  }
+  return out;
+}
+
 void wipe(std::string& s) {
   volatile char* const p = s.data();
   for (size_t i = 0; i < s.size(); i++) p[i] = 0;
@@ -219,8 +230,8 @@ void Transfer::copy(const Request& r) {
   for (int i = 0; i < m.to_count; i++) to.emplace_back(m.to[i]);
   user = or_empty(m.user);
   password = or_empty(m.password);
-  text = own(m.text);
-  html = own(m.html);
+  text = lines_of(own(m.text));
+  html = lines_of(own(m.html));
   for (int i = 0; i < m.part_count; i++) parts.push_back({own(m.parts[i].name), own(m.parts[i].type), own(m.parts[i].data)});
 }
 

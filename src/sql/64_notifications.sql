@@ -30,7 +30,12 @@ CREATE FUNCTION dts._notification_task(target jsonb, event jsonb) RETURNS jsonb
              'args', jsonb_build_array(target -> 'channel', left((event - '{result,notices}'::text[])::text, 7000 / pg_encoding_max_length((SELECT d.encoding FROM pg_database d WHERE d.datname = current_database())))))
         WHEN target ? 'sql' AND NOT target ? 'args' THEN target || jsonb_build_object('args', CASE WHEN target ->> 'sql' ~ '\$1' THEN jsonb_build_array(event) END)
         WHEN target ? 'handler' AND NOT target ? 'payload' THEN target || jsonb_build_object('payload', event)
-        ELSE dts._resolve(target - 'sql', jsonb_build_object('event', event)) || CASE WHEN target ? 'sql' THEN jsonb_build_object('sql', target -> 'sql') ELSE '{}' END END $$;
+        -- A request with no body of its own carries the event; a mail with no text of its own says the least.
+        WHEN target ? 'http' THEN dts._task_of(target || jsonb_build_object('http', CASE WHEN jsonb_typeof(target -> 'http') = 'string' THEN jsonb_build_object('url', target -> 'http', 'body', '${event}')
+             WHEN target -> 'http' ?| '{body,form,body_text,body_base64}' THEN target -> 'http' ELSE (target -> 'http') || '{"body": "${event}"}' END), jsonb_build_object('event', event))
+        WHEN target ? 'mail' THEN dts._task_of(target || jsonb_build_object('mail', jsonb_build_object('subject', 'dts: task ${event.task}: ${event.event}',
+             'body', E'Task ${event.task} of queue ${event.queue}: ${event.event}, attempt ${event.attempt} of ${event.max_attempts}.\n\n${event.error.message:-}\n') || (target -> 'mail')), jsonb_build_object('event', event))
+        ELSE dts._task_of(target, jsonb_build_object('event', event)) END $$;
 COMMENT ON FUNCTION dts._notification_task(jsonb, jsonb) IS 'The task that tells of an event.';
 
 CREATE FUNCTION dts._notification_example() RETURNS jsonb

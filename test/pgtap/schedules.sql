@@ -17,7 +17,7 @@ INSERT INTO bad VALUES
     ($$'x', '0 0 31 4 1', 'SELECT 1', both_days => true$$, '22023', 'never come together'),
     ($$'x', repeat('1,', 5000) || '1 * * * *', 'SELECT 1'$$, '22023', 'longer than 8000'),
     ($$'x', 'at 2001-01-01', 'SELECT 1'$$, '22023', 'would never run'),
-    ($$'x', '@daily'$$, '22023', 'either "sql" or "handler"'), ($$'x', '@daily', 'SELECT 1', handler => 'sched h'$$, '22023', 'either "sql" or "handler"'),
+    ($$'x', '@daily'$$, '22023', 'one of "sql", "handler"'), ($$'x', '@daily', 'SELECT 1', handler => 'sched h'$$, '22023', 'one of "sql", "handler"'),
     ($$'x', '@daily', 'selec 1'$$, '42601', 'syntax error'), ($$'x', '@daily', 'COMMIT'$$, '2D000', 'must not control transactions'),
     ($$'x', '@daily', 'SELECT $1'$$, '42P02', 'no argument for \$1'), ($$'x', '@daily', 'SELECT $1::int', '["a"]'$$, '22P02', 'integer'),
     ($$'x', '@daily', handler => 'nope'$$, '42704', 'handler "nope"'), ($$'x', '@daily', 'SELECT 1', payload => '1'$$, '22023', '"payload"'),
