@@ -1,5 +1,5 @@
 // A task as a JSON object, as in dts.submit_many(jsonb): what it does, and options named as those of dts.submit.
-#include "submit.hpp"
+#include "submit_command.hpp"
 
 namespace dts {
 
@@ -12,6 +12,7 @@ Prepared prepare_json(const JsonbValue& object, const char* place, Options* o, b
   Jsonb* args = nullptr;
   Jsonb* payload = nullptr;
   bool node = false;
+  CommandParts command;
   JsonbIterator* it = JsonbIteratorInit(object.val.binary.data);
   JsonbValue v;
   (void)JsonbIteratorNext(&it, &v, false);
@@ -31,13 +32,27 @@ Prepared prepare_json(const JsonbValue& object, const char* place, Options* o, b
       args = json_of(v);
     else if (strcmp(key, "payload") == 0)
       payload = json_of(v);
-    else if (!read_option(v, key, place, o))
-      ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unknown key \"%s\" in %s", key, place),
-                      errhint("The keys are sql, args, handler, payload, name and the options of dts.submit.")));
+    else if (!read_command_part(v, key, place, &command) && !read_option(v, key, place, o))
+      ereport(
+          ERROR,
+          (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unknown key \"%s\" in %s", key, place),
+           errhint(
+               "The keys are sql, args, handler, payload, command, env, stdin, dir, requires, retry_exit_codes, container, name and the "
+               "options of dts.submit.")));
   }
-  if ((sql != nullptr) == (handler != nullptr))
-    ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s must have either \"sql\" or \"handler\"", place),
+  if ((sql != nullptr ? 1 : 0) + (handler != nullptr ? 1 : 0) + (command.argv != nullptr ? 1 : 0) != 1)
+    ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s must have either \"sql\" or \"handler\" or \"command\"", place),
                     errhint("Give the one that says what to do.")));
+  if (command.argv == nullptr && command.last != nullptr)
+    ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("\"%s\" in %s does not go without \"command\"", command.last, place),
+                    errhint("It belongs to a command.")));
+  if (command.argv != nullptr) {
+    const char* const other = args != nullptr ? "args" : payload != nullptr ? "payload" : nullptr;
+    if (other != nullptr)
+      ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("\"%s\" in %s does not go with \"command\"", other, place),
+                      errhint("What a command works on goes into its arguments, \"env\" or \"stdin\".")));
+    return prepare_command(command, o);
+  }
   if (sql != nullptr ? payload != nullptr : args != nullptr)
     ereport(ERROR,
             (errcode(ERRCODE_INVALID_PARAMETER_VALUE),

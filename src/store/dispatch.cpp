@@ -1,5 +1,6 @@
 // Who is told that there is work, and what an executor takes next (docs/architecture.md, "Claiming", "Wake-ups").
 #include "settings.hpp"
+#include "store/agents.hpp"
 #include "store/permits.hpp"
 
 namespace dts::store {
@@ -32,10 +33,15 @@ void want_executor(PoolSlot& p) {
   if (p.executors == 0 || static_cast<int>(pg_atomic_read_u32(&shared->executors)) < settings::max_workers) tell_scheduler(p.db, kGrow);
 }
 
-/// Somebody is to look for work in a pool.
-void call(PoolSlot& p) {
-  if (p.runner == static_cast<int16>(core::Runner::Agent)) return;
-  if (!wake_idle(p)) want_executor(p);
+/// Somebody is to look for work in a pool: in this lane, if agents serve it.
+void call(PoolSlot& p, LaneSlot& l) {
+  if (p.runner == static_cast<int16>(core::Runner::Agent)) {
+    // Whether the one that was woken comes is not known: the scheduler looks in a second, and calls nobody else before.
+    const DatabaseSlot* const d = database_slot(l.db, false);
+    if (wake_agent(l, d != nullptr && d->proc == MyProc)) tell_scheduler(l.db, kAgentCalled);
+  } else if (!wake_idle(p)) {
+    want_executor(p);
+  }
 }
 
 /// Is something due, or due before the scheduler's clock rings? Returns whether the pool has due work.
@@ -57,22 +63,27 @@ bool due_or_clock(const LaneSlot& l, int64 now, DatabaseSlot* d) {
 void notify(int slot) {
   if (slot < 0) return;
   pg_memory_barrier();
-  const LaneSlot& l = lanes[slot];
+  LaneSlot& l = lanes[slot];
   const int pool = l.pool;
   if (pool < 0 || !due_or_clock(l, GetCurrentTimestamp(), database_slot(l.db, false))) return;
-  call(pools[pool]);
+  call(pools[pool], l);
 }
 
 void notify_pool(int pool) {
   if (pool < 0) return;
   pg_memory_barrier();
   const int64 now = GetCurrentTimestamp();
-  bool due = false;
+  LaneSlot* due = nullptr;
   LWLockAcquire(&shared->directory, LW_SHARED);
   DatabaseSlot* const d = database_slot(pools[pool].db, false);
-  for (int i = pools[pool].lane_head; i != -1; i = lanes[i].next) due |= due_or_clock(lanes[i], now, d);
+  const bool agents = pools[pool].runner == static_cast<int16>(core::Runner::Agent);
+  for (int i = pools[pool].lane_head; i != -1; i = lanes[i].next) {
+    if (!due_or_clock(lanes[i], now, d)) continue;
+    due = &lanes[i];
+    if (agents) call(pools[pool], *due);  // each lane has agents of its own
+  }
   LWLockRelease(&shared->directory);
-  if (due) call(pools[pool]);
+  if (due != nullptr && !agents) call(pools[pool], *due);
 }
 
 void notify_limit(int limit) {
@@ -85,9 +96,9 @@ void notify_limit(int limit) {
   DatabaseSlot* const d = database_slot(limits[limit].db, false);
   for (int i = limits[limit].lane_head; i != -1; i = lanes[i].limit_next[s]) {
     const int pool = lanes[i].pool;
-    if (pool == own || pool == told || !due_or_clock(lanes[i], now, d)) continue;
+    if (pool == own || (pool == told && pools[pool].runner == 0) || !due_or_clock(lanes[i], now, d)) continue;
     told = pool;
-    call(pools[pool]);
+    call(pools[pool], lanes[i]);
   }
   LWLockRelease(&shared->directory);
 }

@@ -21,6 +21,12 @@ Local local[kLocal];  // lane -> slot, a hint: every user checks under the lane'
 
 bool is(const LaneSlot& l, Oid db, int32 lane) { return l.used && l.lane == lane && l.db == db; }
 
+/// A claim is in flight, or its limits count leases.
+bool in_use(const LaneSlot& l) {
+  return pg_atomic_read_u32(const_cast<pg_atomic_uint32*>(&l.claims)) > 0 ||
+         pg_atomic_read_u32(const_cast<pg_atomic_uint32*>(&l.leased)) > 0;
+}
+
 void unlink_lane(int slot) {
   LaneSlot& l = lanes[slot];
   if (l.pool >= 0) {
@@ -42,14 +48,14 @@ int slot_of_later(int64 due) {
   for (int i = 0; i < shared->lane_count; i++) {
     const LaneSlot& l = lanes[i];
     const int64 its = paused(l) ? core::kMax : wanted_at(l);
-    if (pg_atomic_read_u32(const_cast<pg_atomic_uint32*>(&l.claims)) > 0 || its <= last_due) continue;
+    if (in_use(l) || its <= last_due) continue;
     last = i;
     last_due = its;
   }
   if (last < 0) return -1;
   LaneSlot& l = lanes[last];
   LWLockAcquire(&l.lock, LW_EXCLUSIVE);
-  const bool later = pg_atomic_read_u32(&l.claims) == 0 && (paused(l) || wanted_at(l) >= last_due);
+  const bool later = !in_use(l) && (paused(l) || wanted_at(l) >= last_due);
   if (later) unlink_lane(last);
   LWLockRelease(&l.lock);
   return later ? last : -1;
@@ -61,15 +67,14 @@ int free_slot() {
   for (int i = 0; i < shared->lane_count; i++) {
     LaneSlot& l = lanes[i];
     if (!l.used) return i;
-    if (static_cast<int64>(pg_atomic_read_u64(&l.first)) == core::kMax && pg_atomic_read_u32(&l.claims) == 0 &&
-        (oldest < 0 || l.last_use < lanes[oldest].last_use))
+    if (static_cast<int64>(pg_atomic_read_u64(&l.first)) == core::kMax && !in_use(l) && (oldest < 0 || l.last_use < lanes[oldest].last_use))
       oldest = i;
   }
   if (shared->lane_count < settings::max_lanes) return shared->lane_count++;
   if (oldest < 0) return -1;
   LaneSlot& l = lanes[oldest];
   LWLockAcquire(&l.lock, LW_EXCLUSIVE);
-  const bool empty = l.set.empty() && pg_atomic_read_u32(&l.claims) == 0;
+  const bool empty = l.set.empty() && !in_use(l);
   if (empty) unlink_lane(oldest);
   LWLockRelease(&l.lock);
   return empty ? oldest : -1;
@@ -102,6 +107,7 @@ int make_slot(Oid db, const LaneInfo& info, int64 due) {
   l.backoffs = 0;
   l.since = l.last_use = GetCurrentTimestamp();
   pg_atomic_write_u32(&l.claims, 0);
+  pg_atomic_write_u32(&l.leased, 0);
   pg_atomic_write_u64(&l.backoff_until, 0);
   l.set.clear();
   l.set.add(core::kLowest, core::kHighest, l.last_use);
@@ -266,6 +272,8 @@ void forget_database(Oid db) {
     LWLockAcquire(&l.lock, LW_EXCLUSIVE);
     l.set.clear();
     pg_atomic_write_u64(&l.first, static_cast<uint64>(core::kMax));
+    for (const int32 k : l.limit)
+      if (k >= 0) pg_atomic_fetch_sub_u32(&limits[k].running, pg_atomic_read_u32(&l.leased));
     unlink_lane(i);
     LWLockRelease(&l.lock);
   }
