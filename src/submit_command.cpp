@@ -189,7 +189,10 @@ bool read_command_part(const JsonbValue& v, const char* key, const char* place, 
   return true;
 }
 
-Prepared prepare_command(const CommandParts& parts, Options* o) {
+namespace {
+
+/// What is kept in the task; refuses what cannot be run.
+Jsonb* command_spec(const CommandParts& parts) {
   JsonbParseState* state = nullptr;
   pushJsonbValue(&state, WJB_BEGIN_OBJECT, nullptr);
   push_argv(&state, parts.argv);
@@ -210,6 +213,13 @@ Prepared prepare_command(const CommandParts& parts, Options* o) {
   push_json(&state, "retry_exit_codes", parts.codes);
   Jsonb* const spec = JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, nullptr));
   check_payload_size(spec, "argv");
+  return spec;
+}
+
+}  // namespace
+
+Prepared prepare_command(const CommandParts& parts, Options* o) {
+  Jsonb* const spec = command_spec(parts);
   o->labels_required = parts.labels;
   Prepared p = prepare_outside(core::Kind::Command, *o);
   p.task.args = spec;
@@ -235,3 +245,18 @@ DTS_FUNCTION(dts_submit_command) {
 }
 
 DTS_FUNCTION(dts_check_labels) { PG_RETURN_DATUM(CStringGetTextDatum(PG_ARGISNULL(0) ? "" : required_of_array(PG_GETARG_ARRAYTYPE_P(0)))); }
+
+/// dts._check_command(node): refuses a node of a workflow whose command cannot be run.
+DTS_FUNCTION(dts_check_command) {
+  CommandParts parts;
+  JsonbIterator* it = JsonbIteratorInit(&PG_GETARG_JSONB_P(0)->root);
+  JsonbValue v;
+  (void)JsonbIteratorNext(&it, &v, false);
+  while (JsonbIteratorNext(&it, &v, true) == WJB_KEY) {
+    const char* const key = pnstrdup(v.val.string.val, v.val.string.len);
+    (void)JsonbIteratorNext(&it, &v, true);
+    if (v.type != jbvNull) (void)read_command_part(v, key, "the node", &parts);
+  }
+  (void)command_spec(parts);
+  PG_RETURN_VOID();
+}

@@ -12,6 +12,10 @@ CREATE FUNCTION dts.submit_command(
 COMMENT ON FUNCTION dts.submit_command(text[], jsonb, text, text, text[], int[], jsonb, text, int, timestamptz, interval, int, jsonb, interval, timestamptz, text, text, interval, jsonb, text, text, jsonb, text) IS
 'Submits a command for an agent, a program outside the server, and returns the task''s id. argv: the program and its arguments; no shell reads them. env: variables, an object; stdin: what it reads; dir: where it runs; container: passed on to the agent. requires: labels that the agent must offer. retry_exit_codes: after other exit codes it is not tried again. Options as in dts.submit; timeout is that of an attempt. It runs at least once.';
 
+CREATE FUNCTION dts._check_command(node jsonb) RETURNS void
+    LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'dts_check_command';
+COMMENT ON FUNCTION dts._check_command(jsonb) IS 'Refuses a node of a workflow whose command cannot be run.';
+
 CREATE FUNCTION dts._check_labels(requires text[]) RETURNS text
     LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'dts_check_labels';
 COMMENT ON FUNCTION dts._check_labels(text[]) IS 'Required labels in their stored form; refuses bad ones.';
