@@ -42,6 +42,13 @@ TimestampTz list_lanes();
 bool apply_requests();
 /// Takes back leased tasks whose process is gone.
 void lapse_leases();
+/// Takes leases back that agents did not renew; gives when to look next, 0 for when told. `everything`: also those that an earlier look has
+/// passed by.
+TimestampTz lapse_agents(bool everything);
+/// Tasks that are leased to nobody.
+void tidy_agents();
+/// After the shared memory was made: leases go on, and hold their places.
+void count_agents_leases();
 /// Ends tasks that expired before they started, and tasks whose owner is gone.
 void end_expired();
 /// Looks at blocked tasks that others could not decide. Returns when to do so again; 0: when told.

@@ -34,7 +34,8 @@ CREATE FUNCTION dts._view_helpers() RETURNS text[] LANGUAGE sql IMMUTABLE PARALL
     AS $$ SELECT ARRAY['_state_name', '_kind_name', '_role_name', '_slots', '_held', '_queue_stats', '_limit_state', '_hosts', '_progress', '_caller_may', '_caller_sees', '_state', 'state', 'version',
                        '_reading', 'check_timing', 'next_runs', '_due_times'] $$;
 COMMENT ON FUNCTION dts._view_helpers() IS 'Functions that the public views call with the rights of the reader.';
-CREATE FUNCTION dts._user_functions() RETURNS text[] LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+CREATE FUNCTION dts._user_functions() RETURNS text[,
+                       'agents', 'agent_queues', 'logs', '_waiting_agents', 'submit_command', 'task_log'] LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
     AS $$ SELECT ARRAY['submit', 'submit_handler', 'submit_many', 'submit_handler_many', 'after', 'after_batch', 'batch_progress', 'current_task', 'parent_results', '_parents', 'node', 'param', 'create_workflow',
                        'submit_http', 'submit_mail', 'create_secret', 'alter_secret', 'drop_secret', 'create_request_handler', 'alter_request_handler',
                        'drop_workflow', 'validate_workflow', 'start', 'start_many', 'signal', 'approve', 'reject', 'pause_run', 'resume_run', 'cancel_run', 'retry_run', 'set_node',
@@ -77,6 +78,7 @@ BEGIN
         RAISE EXCEPTION 'role "%" does not exist', role USING ERRCODE = 'undefined_object', HINT = 'Role names are case-sensitive here.';
     END IF;
     EXECUTE format('REVOKE ALL ON ALL ROUTINES IN SCHEMA dts FROM %I', role);
+    DELETE FROM dts.agent_grant g USING pg_roles r WHERE r.rolname = revoke_all.role AND g.role = r.oid;
     -- Only what was granted: the entries of history's tables in the catalog are changed by the scheduler too, and two changes at once fail.
     FOR x IN SELECT DISTINCT c.oid::regclass::text FROM pg_class c, aclexplode(c.relacl) a
              WHERE c.relnamespace = 'dts'::regnamespace AND c.relkind IN ('r', 'p', 'v') AND a.grantee = (SELECT r.oid FROM pg_roles r WHERE r.rolname = role) LOOP
