@@ -58,11 +58,11 @@ sub restart_with {
 	my ($c, $setting, $value, $seconds) = @_;
 	$c->stop_load;
 	set($c, $setting, $value);
-	$c->{node}->stop('fast', fail_ok => 1);
+	$c->stop_server('fast');
 	$c->start_again;
 	usleep($seconds * 1_000_000);
 	set($c, $setting);
-	$c->{node}->stop('fast', fail_ok => 1);
+	$c->stop_server('fast');
 	$c->start_again;
 	return;
 }
@@ -91,8 +91,8 @@ my %faults = (
 	stop_launcher     => sub { stop_for_a_while($_[0], pid_of($_[0], 'launcher')) },
 	stop_client       => sub { stop_for_a_while($_[0], pid_of_client($_[0])) },
 	kill9_postmaster  => sub { my ($c) = @_; strike('KILL', $c->postmaster) // do { $c->stop_load; 0 } || undef },
-	immediate_stop    => sub { my ($c) = @_; $c->{node}->stop('immediate', fail_ok => 1); $c->start_again; return },
-	fast_restart      => sub { my ($c) = @_; $c->{node}->stop('fast', fail_ok => 1); $c->start_again; return },
+	immediate_stop    => sub { my ($c) = @_; $c->stop_server('immediate'); $c->start_again; return },
+	fast_restart      => sub { my ($c) = @_; $c->stop_server('fast'); $c->start_again; return },
 	# A task that kills its own process: the server restarts, and the task is a dead letter in the end.
 	poison => sub {
 		my ($c) = @_;
