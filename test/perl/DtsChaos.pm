@@ -50,7 +50,8 @@ sub new {
 # quiet(SQL[, DB]): what it gives, or nothing: the server may be down, or going down.
 sub quiet {
 	my ($self, $sql, $dbname) = @_;
-	my ($status, $out) = $self->{node}->psql($dbname // $db, $sql, timeout => 20, timed_out => \my $late);
+	# It dies if the connection breaks while the query is being sent.
+	my ($status, $out) = eval { $self->{node}->psql($dbname // $db, $sql, timeout => 20, timed_out => \my $late) };
 	return defined $status && $status == 0 ? $out : undef;
 }
 
