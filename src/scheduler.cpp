@@ -32,6 +32,7 @@ void on_int(int) {
 
 void on_leave(int, Datum) {
   if (database == nullptr || database->pid != MyProcPid) return;
+  want_nothing();
   database->pid = 0;
   database->proc = nullptr;
   store::tell_launcher();

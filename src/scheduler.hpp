@@ -14,6 +14,8 @@ namespace dts {
 
 /// Starts and retires executors. Returns when to look again, in ms; -1: when told.
 long size_pools();
+/// The pools of this database wait for nothing any more: the scheduler leaves, and the database may be gone for good.
+void want_nothing();
 /// Ends executors whose task ignores its timeout. Returns when the next one is due, in ms; -1: none.
 long end_overdue();
 /// Asks all executors of this database to leave.
