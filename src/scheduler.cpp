@@ -225,6 +225,18 @@ void handle_timers(Timers& timers, TimestampTz now) {
   }
 }
 
+/// Timers are intervals on a clock that never steps: what was set to a wall clock moves along with it.
+void follow_clock(Timers& timers) {
+  const int64 step = clock_step();
+  if (step > -kSecond && step < kSecond) return;
+  for (TimestampTz* const t : {&timers.history, &timers.sweep, &timers.second_look, &timers.requests, &timers.keys, &timers.lanes,
+                               &timers.agenda, &timers.lanes_rest})
+    if (*t != 0 && *t != core::kMax) *t += step;
+  const TimestampTz now = GetCurrentTimestamp();
+  timers.schedules = now;
+  if (step < 0 && database->gate) clock_set_back(now - step, now);
+}
+
 /// The clock: store when we wake, then look once more, since a task may have become due, or come in, between look and store.
 TimestampTz set_clock(TimestampTz now) {
   const int64 due = store::next_due(MyDatabaseId, now);
@@ -256,6 +268,7 @@ void main_loop(MemoryContext memory) {
     MemoryContextReset(memory);
     MemoryContextSwitchTo(memory);
     pg_atomic_fetch_add_u64(&database->wakeups, 1);
+    follow_clock(timers);
     const TimestampTz now = GetCurrentTimestamp();
     handle_events(timers, now);
     handle_timers(timers, now);

@@ -163,7 +163,7 @@ void schedules_changed(bool start) {
     static pg::Statement again{
         "UPDATE dts.schedule_clock c SET next_fire = pg_catalog.clock_timestamp(), trouble = NULL FROM dts.schedule s WHERE s.id = "
         "c.schedule AND NOT s.paused AND (c.trouble IS NOT NULL OR (c.fired_until < $1 AND s.timing LIKE '%@%' AND s.timing ~* "
-        "'@reboot'))",
+        "'@reboot') OR (c.next_fire > $1 AND s.timing ~* 'after\\s+end\\s*$'))",
         1,
         {TIMESTAMPTZOID}};
     static pg::Statement lost{
