@@ -9,7 +9,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use DtsNode;
 
-my $node = DtsNode->start_new('main', conf => "restart_after_crash = on\ndts.max_workers = 2\ndts.batch_budget = '5s'\n");
+my $node = DtsNode->start_new('main', conf => "restart_after_crash = on\ndts.max_workers = 2\ndts.batch_budget = '1s'\n");
 # A claim in queue "many" wants more rows than there are: it looks at its ranges to their ends, and must put back what is due later.
 $node->safe_psql('postgres', q{CREATE TABLE effect (task int); SELECT dts.create_queue('many', batch_size => 20)});
 
@@ -43,6 +43,21 @@ $node->safe_psql('postgres', q{SELECT dts.submit_many(ARRAY['SELECT pg_sleep(600
 $node->wait_for('SELECT count(*) FROM dts.running', '2');
 $node->release('scheduler.turned');
 is($node->safe_psql('postgres', q{SELECT string_agg(dts.cancel(id), ' ') FROM dts.running}), 'cancelled cancelled', 'both ran');
+
+# ---- idle bit, look, wait: a submit after the look. Before there are batches, whose timer would end the wait.
+blocked(
+	sub {
+		my ($pid) = @_;
+		$node->hold_scheduler;
+		$node->pause_at('executor.looked', $pid);
+		my $first = $node->submit('SELECT 1');
+		$node->wait_reached('executor.looked');
+		my $last = $node->submit('SELECT 2');
+		$node->release('executor.looked');
+		$node->wait_state($_, 'succeeded') for $first, $last;
+		$node->release('scheduler.turned');
+		pass('a task that came between look and wait ran');
+	});
 
 # ---- submit: visible, not yet offered
 for my $death (0, 1) {
@@ -116,21 +131,6 @@ $node->wait_state($next, 'succeeded');
 is($node->safe_psql('postgres', "SELECT state FROM dts.tasks WHERE id = $id"), 'scheduled', 'it was passed by');
 is($node->safe_psql('postgres', "SELECT dts.reschedule($id)"), 'changed', 'and back');
 $node->wait_state($id, 'succeeded');
-
-# ---- idle bit, look, wait: a submit after the look
-blocked(
-	sub {
-		my ($pid) = @_;
-		$node->hold_scheduler;
-		$node->pause_at('executor.looked', $pid);
-		my $first = $node->submit('SELECT 1');
-		$node->wait_reached('executor.looked');
-		my $last = $node->submit('SELECT 2');
-		$node->release('executor.looked');
-		$node->wait_state($_, 'succeeded') for $first, $last;
-		$node->release('scheduler.turned');
-		pass('a task that came between look and wait ran');
-	});
 
 # ---- a rolled back savepoint frees its row at once, in the middle of the transaction
 two_idle();
