@@ -104,12 +104,13 @@ for my $step (grep { $_->[0] =~ /claimed|started|returned|before_commit|visible/
 $node->wait_for('SELECT count(*) FROM dts.request', '0');
 $node->healthy;
 
-# What was promised is on file, and comes before anything else after a crash: also if the scheduler has no other turn.
-my ($dying, $its_pid) = stop_at('executor.started');
+# What was promised is on file, and comes before anything else after a crash: also if the scheduler has no second turn, and the task had not
+# begun, so that nothing else is known of it.
+my ($dying, $its_pid) = stop_at('executor.published');
 is(answer("cancel($dying)"), 'cancelling', 'a promise before the server dies');
 $node->pause_at('scheduler.turned');
 $node->kill9($its_pid);
-$node->release('executor.started');
+$node->release('executor.published');
 $node->wait_back;
 ended($dying, 'the server died, and its scheduler is slow', qr/^cancelled$/);
 $node->release('scheduler.turned');
@@ -129,6 +130,7 @@ is($node->runs_of($other), '1 succeeded', 'it was not disturbed');
 for my $point ('cancel.posted', 'cancel.scanned') {
 	my ($id) = stop_at('executor.published');
 	my $caller = $node->session;
+	$caller->query(q{SET dts.steer_wait = '60s'});    # on a slow machine it would be over before the caller looks again
 	$node->pause_at($point, $caller->{pid});
 	$caller->send("SELECT dts.cancel($id)");
 	$node->wait_reached($point);
