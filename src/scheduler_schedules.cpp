@@ -1,4 +1,5 @@
 // Firing what is due. A slice of schedules in one transaction: their marks move, their tasks and decisions are written, or nothing is.
+#include "pg/point.hpp"
 #include "scheduler_transaction.hpp"
 #include "schedules.hpp"
 #include "settings.hpp"
@@ -386,6 +387,7 @@ int fire_slice(TimestampTz now, Cursor* from) {
     for (int i = 0; i < n; i++) look(turns[i], *d, now);
     next = last;
   });
+  DTS_POINT("schedules.fired");
   if (good) *from = next;
   return good ? n : -1;
 }

@@ -128,6 +128,7 @@ void transaction_callback(XactEvent event, void*) {
   switch (event) {
     case XACT_EVENT_PRE_COMMIT:
       if (ended_tasks.n > 0) release_dependents();
+      if (ended_tasks.n > 0) DTS_POINT("touch.released");
       break;
     case XACT_EVENT_PRE_PREPARE:
       if (touched())
