@@ -281,6 +281,7 @@ void main_loop(MemoryContext memory) {
                                   timers.keys, timers.schedules, timers.late, timers.leases, timers.agents})
         wait = sooner(wait, until(t, then));
     pgstat_report_stat(true);
+    DTS_POINT("scheduler.turned");
     if (pg_atomic_read_u32(&database->events) != 0) continue;
     // A clock that is set makes every timer wrong.
     if (wait_watching_clock(wait)) timers.schedules = GetCurrentTimestamp();
