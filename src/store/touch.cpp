@@ -130,11 +130,8 @@ void transaction_callback(XactEvent event, void*) {
   switch (event) {
     case XACT_EVENT_PRE_COMMIT:
       if (ended_tasks.n > 0) release_dependents();
-<<<<<<< HEAD
       tallies_write();  // last: dependents that end count, too
-=======
       if (ended_tasks.n > 0) DTS_POINT("touch.released");
->>>>>>> b5120fd0b08b235783991af31c1ea4709cd096b1
       break;
     case XACT_EVENT_PRE_PREPARE:
       if (touched())
