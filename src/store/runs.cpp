@@ -145,6 +145,7 @@ void tell_end(const Task& t, int queue_slot, const Outcome& o) {
   e.outcome = o.state;
   e.queue_slot = queue_slot;
   e.lane_slot = shared == nullptr ? -1 : lane_slot_of(MyDatabaseId, t.lane);
+  e.bytes = t.bytes();
   e.ran = o.started_at != 0;
   e.charged = o.charged;
   e.run_us = e.ran ? o.ended_at - o.started_at : 0;

@@ -216,6 +216,7 @@ void TaskTable::insert(Task& task, const LaneInfo& lane) {
     touch_inserted(lane, task.key());
   else
     touch_submitted(lane, 1);
+  touch_bytes(lane, task.bytes());
   if (task.state == core::State::Parked) key_parked(task.ckey, task.id);
 }
 
