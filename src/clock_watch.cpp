@@ -46,4 +46,16 @@ bool wait_watching_clock(long wait) {
   return false;
 }
 
+long long clock_step() {
+  static bool known = false;
+  static int64 last = 0;
+  instr_time steady;
+  INSTR_TIME_SET_CURRENT(steady);
+  const int64 difference = GetCurrentTimestamp() - static_cast<int64>(INSTR_TIME_GET_MICROSEC(steady));
+  const int64 step = known ? difference - last : 0;
+  known = true;
+  last = difference;
+  return step;
+}
+
 }  // namespace dts

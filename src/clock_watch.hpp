@@ -6,4 +6,7 @@ namespace dts {
 /// Sleeps on the latch, at most `wait` ms (-1: without end). True if the system's clock was set meanwhile, or the machine slept.
 bool wait_watching_clock(long wait);
 
+/// By how many microseconds the system's clock was set since the last call, as far as the clock that never steps can tell.
+long long clock_step();
+
 }  // namespace dts

@@ -122,7 +122,7 @@ bool take(TaskTable& table, const Task& t, const LaneInfo& lane, int transfer) {
   leased.lease_until = DT_NOEND;  // it lives as long as this process
   if (!pg_strong_random(&leased.token, sizeof(leased.token))) ereport(ERROR, (errmsg("could not make a random token")));
   table.update(t, leased, lane, lane);
-  if (t.ckey != 0) store::key_leased(t.ckey);
+  if (t.ckey != 0) store::key_leased(t.ckey, t.id);
   refresh_rules(lane.owner);
   courier.held[transfer].token = leased.token;
   courier.held[transfer].owner = lane.owner;

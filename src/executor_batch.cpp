@@ -140,7 +140,7 @@ Task lease(TaskTable& tasks, const Task& t, const LaneInfo& lane) {
   leased.lease_until = DT_NOEND;  // it lives as long as this process: the scheduler sees in the slots when that ends
   if (!pg_strong_random(&leased.token, sizeof(leased.token))) ereport(ERROR, (errmsg("could not make a random token")));
   tasks.update(t, leased, lane, lane);
-  if (t.ckey != 0) store::key_leased(t.ckey);
+  if (t.ckey != 0) store::key_leased(t.ckey, t.id);
   return leased;
 }
 
@@ -225,6 +225,11 @@ Turn run_batch(int lane_slot) {
   if (!store::installed() || !owner_may_run()) {
     CommitTransactionCommand();
     proc_exit(0);
+  }
+  if (!store::installation_known()) {
+    CommitTransactionCommand();
+    store::back_off(lane_slot);
+    return Turn::Nothing;
   }
   MemoryContextSwitchTo(self.memory);
   auto* const tasks = static_cast<Task*>(palloc(sizeof(Task) * limit));

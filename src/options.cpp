@@ -115,7 +115,7 @@ Options read_options(FunctionCallInfo fcinfo, int first, bool many, bool sql) {
   int i = first;
   for (const Option& option : kOptions) {
     if ((many && option.in == Option::In::One) || (!sql && option.in == Option::In::Sql)) continue;
-    Assert(i < PG_NARGS());
+    if (i >= PG_NARGS()) break;  // the SQL of an older version
     if (!PG_ARGISNULL(i)) option.from_datum(PG_GETARG_DATUM(i), &o);
     i++;
   }

@@ -122,12 +122,11 @@ void look_by_clock(Turn& t, core::Rule& rule, core::Decision& d, TimestampTz now
 /// An interval after the end of the last run; the first one at once.
 void look_after_end(Turn& t, core::Rule& rule, TimestampTz now) {
   if (t.s.running > 0 || (t.s.max_runs > 0 && t.s.runs >= t.s.max_runs)) return;
+  // By a clock that was set back since: the interval begins anew, and the mark is no time of a timing that would come again.
+  if (t.s.has_end) t.s.last_end = Min(t.s.last_end, now);
+  t.mark = t.s.fired_until = Min(t.s.fired_until, now);
   TimestampTz due = rule.has_start ? Max(rule.starts_at, rule.made_at) : rule.made_at;
-  if (t.s.has_end) {
-    due = core::nth_of(rule.timing->span, t.s.last_end, 1, *rule.clock);
-    // The clock was put back since: not later than one interval from now.
-    due = Min(due, core::nth_of(rule.timing->span, now, 1, *rule.clock));
-  }
+  if (t.s.has_end) due = core::nth_of(rule.timing->span, t.s.last_end, 1, *rule.clock);
   if (due <= t.s.fired_until) due = t.s.fired_until + 1;
   while (due != core::kNever && core::has_calendar(rule) && !core::allowed(rule, rule.clock->wall(core::floor_div(due, USECS_PER_SEC)))) {
     due += SECS_PER_MINUTE * USECS_PER_SEC;

@@ -7,6 +7,7 @@
 #include "schedules.hpp"
 #include "settings.hpp"
 #include "store/agenda.hpp"
+#include "store/agents.hpp"
 
 namespace dts {
 
@@ -31,10 +32,15 @@ void on_int(int) {
 
 void on_leave(int, Datum) {
   if (database == nullptr || database->pid != MyProcPid) return;
+  want_nothing();
   database->pid = 0;
   database->proc = nullptr;
   store::tell_launcher();
 }
+
+/// dts.task of the installation that was looked at last. Another one, made in the transaction that dropped the first, has lanes and queues
+/// of the same ids that mean something else.
+Oid task_table = InvalidOid;
 
 /// Whether this database has dts, in the version of the library.
 bool extension_fits(char* why, size_t size) {
@@ -53,6 +59,7 @@ bool extension_fits(char* why, size_t size) {
       snprintf(why, size, "the extension's version is %s but the library's is %s: use ALTER EXTENSION dts UPDATE, or restart the server",
                found, DTS_VERSION);
     SPI_finish();
+    if (there) task_table = store::catalog().task;
   }
   PopActiveSnapshot();
   CommitTransactionCommand();
@@ -85,6 +92,11 @@ void start_up() {
   const bool fits = extension_fits(why, sizeof(why));
   DTS_POINT("scheduler.probed");
   if (!fits) leave_absent(installs);
+  if (database->task_table != task_table) {
+    database->gate = database->keys_counted = false;
+    store::forget_database(MyDatabaseId);
+    database->task_table = task_table;
+  }
   if (why[0] != '\0' || !check_site(why, sizeof(why))) {
     close_gate(why);
     return;
@@ -96,6 +108,7 @@ void start_up() {
   (void)apply_requests();
   count_keys();
   lapse_leases();
+  pg_atomic_fetch_or_u32(&database->events, store::kAgentLease);
   if (list_lanes() != 0) pg_atomic_fetch_or_u32(&database->events, store::kUnlisted);
   store::agenda_everything(MyDatabaseId);
   tidy_dependencies();
@@ -116,6 +129,8 @@ struct Timers {
   TimestampTz keys = 0;
   TimestampTz lanes = 0;
   TimestampTz agenda = 0;
+  TimestampTz leases = 0;  // of agents
+  TimestampTz agents = 0;  // to look whether agents that were called came
   TimestampTz schedules = core::kNever;
   TimestampTz late = 0;
   TimestampTz lanes_rest = 0;  // not before, whatever we are told
@@ -153,6 +168,8 @@ void handle_events(Timers& timers, TimestampTz now) {
   if ((events & store::kUnlisted) != 0 && (timers.lanes == 0 || timers.lanes > now + kSecond)) timers.lanes = Max(now, timers.lanes_rest);
   if ((events & store::kSignals) != 0) wake_waiting();
   if ((events & store::kLease) != 0) lapse_leases();
+  if ((events & store::kAgentLease) != 0) timers.leases = now;
+  if ((events & store::kAgentCalled) != 0 && timers.agents == 0) timers.agents = now + kSecond;
   if ((events & store::kWaiting) != 0) count_waiting();
   if ((events & store::kKeys) != 0 && timers.keys == 0) timers.keys = now;
 }
@@ -173,6 +190,8 @@ void handle_timers(Timers& timers, TimestampTz now) {
     if (timers.requests == 0) pg_atomic_compare_exchange_u32(&database->notes, &before, 0);
     timers.request_wait = Min(timers.request_wait * 2, 1000L);
   }
+  if (timers.leases != 0 && timers.leases <= now) timers.leases = lapse_agents(false);
+  if (timers.agents != 0 && timers.agents <= now) timers.agents = store::wake_agents_again(MyDatabaseId, now) ? now + kSecond : 0;
   if (timers.keys != 0 && timers.keys <= now) timers.keys = look_at_keys() ? 0 : now + kSecond;
   if (timers.lanes != 0 && timers.lanes <= now) {
     const TimestampTz begin = GetCurrentTimestamp();
@@ -195,6 +214,8 @@ void handle_timers(Timers& timers, TimestampTz now) {
       end_expired();
       count_waiting();
       lapse_leases();
+      tidy_agents();
+      timers.leases = lapse_agents(true);
       wake_waiting();
       if (timers.requests == 0) timers.requests = now;
       if (sweep_look()) timers.second_look = GetCurrentTimestamp() + kSecond;
@@ -202,6 +223,18 @@ void handle_timers(Timers& timers, TimestampTz now) {
       timers.sweep = now + Max(settings::sweep_interval_s * kSecond, 100 * took);
     }
   }
+}
+
+/// Timers are intervals on a clock that never steps: what was set to a wall clock moves along with it.
+void follow_clock(Timers& timers) {
+  const int64 step = clock_step();
+  if (step > -kSecond && step < kSecond) return;
+  for (TimestampTz* const t : {&timers.history, &timers.sweep, &timers.second_look, &timers.requests, &timers.keys, &timers.lanes,
+                               &timers.agenda, &timers.lanes_rest})
+    if (*t != 0 && *t != core::kMax) *t += step;
+  const TimestampTz now = GetCurrentTimestamp();
+  timers.schedules = now;
+  if (step < 0 && database->gate) clock_set_back(now - step, now);
 }
 
 /// The clock: store when we wake, then look once more, since a task may have become due, or come in, between look and store.
@@ -235,6 +268,7 @@ void main_loop(MemoryContext memory) {
     MemoryContextReset(memory);
     MemoryContextSwitchTo(memory);
     pg_atomic_fetch_add_u64(&database->wakeups, 1);
+    follow_clock(timers);
     const TimestampTz now = GetCurrentTimestamp();
     handle_events(timers, now);
     handle_timers(timers, now);
@@ -244,9 +278,10 @@ void main_loop(MemoryContext memory) {
     wait = sooner(wait, until(due, then));
     if (database->gate)
       for (const TimestampTz t : {timers.history, timers.sweep, timers.second_look, timers.requests, timers.lanes, timers.agenda,
-                                  timers.keys, timers.schedules, timers.late})
+                                  timers.keys, timers.schedules, timers.late, timers.leases, timers.agents})
         wait = sooner(wait, until(t, then));
     pgstat_report_stat(true);
+    DTS_POINT("scheduler.turned");
     if (pg_atomic_read_u32(&database->events) != 0) continue;
     // A clock that is set makes every timer wrong.
     if (wait_watching_clock(wait)) timers.schedules = GetCurrentTimestamp();

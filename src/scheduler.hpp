@@ -14,6 +14,8 @@ namespace dts {
 
 /// Starts and retires executors. Returns when to look again, in ms; -1: when told.
 long size_pools();
+/// The pools of this database wait for nothing any more: the scheduler leaves, and the database may be gone for good.
+void want_nothing();
 /// Ends executors whose task ignores its timeout. Returns when the next one is due, in ms; -1: none.
 long end_overdue();
 /// Asks all executors of this database to leave.
@@ -42,6 +44,13 @@ TimestampTz list_lanes();
 bool apply_requests();
 /// Takes back leased tasks whose process is gone.
 void lapse_leases();
+/// Takes leases back that agents did not renew; gives when to look next, 0 for when told. `everything`: also those that an earlier look has
+/// passed by.
+TimestampTz lapse_agents(bool everything);
+/// Tasks that are leased to nobody.
+void tidy_agents();
+/// After the shared memory was made: leases go on, and hold their places.
+void count_agents_leases();
 /// Ends tasks that expired before they started, and tasks whose owner is gone.
 void end_expired();
 /// Looks at blocked tasks that others could not decide. Returns when to do so again; 0: when told.

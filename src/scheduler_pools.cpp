@@ -13,9 +13,10 @@ namespace {
 using store::ExecutorSlot;
 using store::PoolSlot;
 
-constexpr long kGrowDelayMs = 5;     // a burst of one short task needs no second executor
-constexpr int64 kTurnUs = 1000000;   // with more owners than workers, each executor serves at least this long
-constexpr int64 kGraceUs = 5000000;  // between a timeout and the end of the process
+constexpr long kGrowDelayMs = 5;      // a burst of one short task needs no second executor
+constexpr int64 kTurnUs = 1000000;    // with more owners than workers, each executor serves at least this long
+constexpr int64 kStartUs = 60000000;  // a start that takes longer has failed
+constexpr int64 kGraceUs = 5000000;   // between a timeout and the end of the process
 
 BackgroundWorkerHandle* handles[store::kMaxSlots];
 uint64 handle_generation[store::kMaxSlots];
@@ -47,10 +48,12 @@ int share_of(const PoolSlot& pool) {
   return Max(1, settings::max_workers * weight_of(pool) / Max(1, sum));
 }
 
-/// Frees slots whose process could not be started at all.
+/// Frees slots whose process could not be started at all. Who started it may be gone, and be the only one to know: then by age. A process
+/// that comes later than that finds another generation, and leaves.
 void reap_failed_starts() {
   for (int k = 0; k < store::kMaxSlots; k++) {
     ExecutorSlot& s = store::slots[k];
+    if (s.kind == ExecutorSlot::Kind::Starting && GetCurrentTimestamp() - s.since > kStartUs) store::slot_free(k);
     if (handles[k] == nullptr) continue;
     pid_t pid = 0;
     const BgwHandleStatus status = GetBackgroundWorkerPid(handles[k], &pid);
@@ -210,6 +213,11 @@ long size_pools() {
       set_wanting(store::pools[i], false);
   }
   return next;
+}
+
+void want_nothing() {
+  for (int i = 0; i < store::shared->pool_count; i++)
+    if (store::pools[i].used && store::pools[i].db == MyDatabaseId) set_wanting(store::pools[i], false);
 }
 
 long end_overdue() {

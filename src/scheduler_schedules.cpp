@@ -79,6 +79,7 @@ int fire_slice(TimestampTz now, Cursor* from) {
     if (n > 0) DTS_POINT("schedule.marked");
   });
   if (n > 0) DTS_POINT("schedule.committed");
+  DTS_POINT("schedules.fired");
   if (good) *from = next;
   return good ? n : -1;
 }
@@ -89,7 +90,8 @@ void put_off_first(TimestampTz now) {
     give_way();
     static pg::Statement later{
         "UPDATE dts.schedule_clock SET next_fire = $3 + '10 s'::interval, trouble = 'could not be looked at; see the server log' WHERE "
-        "schedule = (SELECT x.schedule FROM dts.schedule_clock x WHERE (x.next_fire, x.schedule) > ($1, $4) AND x.next_fire <= $2 ORDER BY "
+        "schedule = (SELECT x.schedule FROM dts.schedule_clock x WHERE (x.next_fire, x.schedule) > ($1, $4) AND x.next_fire <= $2 ORDER "
+        "BY "
         "x.next_fire, "
         "x.schedule LIMIT 1 FOR UPDATE SKIP LOCKED)",
         4,
@@ -163,7 +165,7 @@ void schedules_changed(bool start) {
     static pg::Statement again{
         "UPDATE dts.schedule_clock c SET next_fire = pg_catalog.clock_timestamp(), trouble = NULL FROM dts.schedule s WHERE s.id = "
         "c.schedule AND NOT s.paused AND (c.trouble IS NOT NULL OR (c.fired_until < $1 AND s.timing LIKE '%@%' AND s.timing ~* "
-        "'@reboot'))",
+        "'@reboot') OR (c.next_fire > $1 AND s.timing ~* 'after\\s+end\\s*$'))",
         1,
         {TIMESTAMPTZOID}};
     static pg::Statement lost{

@@ -329,6 +329,7 @@ void maintain_history() {
 void count_keys() {
   store::DatabaseSlot* const d = store::database_slot(MyDatabaseId, true);
   if (d->keys_counted) return;
+  count_agents_leases();
   d->keys_counted = in_transaction("counting keys of leases", [] {
     static pg::Statement leased{"SELECT ckey, id FROM dts.task WHERE state = 2 AND ckey IS NOT NULL", 0, {}};
     each_row(leased, nullptr, [](uint64 i) {

@@ -43,6 +43,11 @@ void schedules_changed(bool start);
 /// A run ended for whose end its schedule waits.
 void schedule_runs_ended();
 
+// ---- scheduler_clock.cpp
+
+/// The clock was set back, from `was`: what was due is due.
+void clock_set_back(TimestampTz was, TimestampTz now);
+
 // ---- scheduler_backfills.cpp
 
 /// Submits the next runs of all backfills, as many as may run at once.

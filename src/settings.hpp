@@ -15,6 +15,7 @@ extern int worker_max_tasks;
 extern int steer_wait_ms;
 extern int max_payload_kb;
 extern int max_result_kb;
+extern int max_log_kb;
 extern int max_crashes;
 extern int batch_budget_ms;
 extern int priority_ageing_s;

@@ -128,22 +128,35 @@ void push_member(JsonbParseState** state, const char* key, Jsonb* value) {
   pushJsonbValue(state, WJB_VALUE, &v);
 }
 
-Jsonb* extra_of(Jsonb* retry, Jsonb* labels, const char* concurrency_key) {
-  if (retry == nullptr && labels == nullptr && concurrency_key == nullptr) return nullptr;
+void push_text(JsonbParseState** state, const char* key, const char* value) {
+  if (value == nullptr) return;
+  JsonbValue k, v;
+  k.type = v.type = jbvString;
+  k.val.string.val = const_cast<char*>(key);
+  k.val.string.len = static_cast<int>(strlen(key));
+  v.val.string.val = const_cast<char*>(value);
+  v.val.string.len = static_cast<int>(strlen(value));
+  pushJsonbValue(state, WJB_KEY, &k);
+  pushJsonbValue(state, WJB_VALUE, &v);
+}
+
+/// The same for all attempts of a task; random, since sequences may give out the same ids again after a failover.
+const char* random_key() {
+  pg_uuid_t uuid;
+  if (!pg_strong_random(&uuid, sizeof(uuid))) ereport(ERROR, (errmsg("could not make a random key")));
+  uuid.data[6] = static_cast<unsigned char>((uuid.data[6] & 0x0f) | 0x40);
+  uuid.data[8] = static_cast<unsigned char>((uuid.data[8] & 0x3f) | 0x80);
+  return DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&uuid)));
+}
+
+Jsonb* extra_of(Jsonb* retry, Jsonb* labels, const char* concurrency_key, const char* idempotency_key) {
+  if (retry == nullptr && labels == nullptr && concurrency_key == nullptr && idempotency_key == nullptr) return nullptr;
   JsonbParseState* state = nullptr;
   pushJsonbValue(&state, WJB_BEGIN_OBJECT, nullptr);
   push_member(&state, "retry", retry);
   push_member(&state, "labels", labels);
-  if (concurrency_key != nullptr) {
-    JsonbValue k, v;
-    k.type = v.type = jbvString;
-    k.val.string.val = const_cast<char*>("concurrency_key");
-    k.val.string.len = static_cast<int>(strlen(k.val.string.val));
-    v.val.string.val = const_cast<char*>(concurrency_key);
-    v.val.string.len = static_cast<int>(strlen(concurrency_key));
-    pushJsonbValue(&state, WJB_KEY, &k);
-    pushJsonbValue(&state, WJB_VALUE, &v);
-  }
+  push_text(&state, "concurrency_key", concurrency_key);
+  push_text(&state, "idempotency_key", idempotency_key);
   return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, nullptr));
 }
 
@@ -242,7 +255,10 @@ Prepared prepare(const Options& o, const Defaults& h, int32 handler, const char*
     t.expires_at = plus(t.run_at, expires);
   }
   t.has_expires = o.expires.given || expires != nullptr;
-  t.extra = extra_of(o.retry != nullptr ? o.retry : h.retry != nullptr ? h.retry : q.defaults.retry, o.labels, o.concurrency_key);
+  t.extra = extra_of(o.retry != nullptr   ? o.retry
+                     : h.retry != nullptr ? h.retry
+                                          : q.defaults.retry,
+                     o.labels, o.concurrency_key, core::runner_of(kind) == core::Runner::Agent ? random_key() : nullptr);
   t.flags = (transactional ? core::kTransactional : 0) | (capture ? core::kCapture : 0) | (o.key != nullptr ? core::kHasKey : 0) |
             (t.extra != nullptr ? core::kHasExtra : 0);
   p.lane = store::lane_for(owner, q.id, o.tenant == nullptr ? "" : o.tenant, priority, handler, core::runner_of(kind), labels);

@@ -29,8 +29,8 @@ struct Options {
   const char* owner = nullptr;
   Jsonb* depends_on = nullptr;
   const char* concurrency_key = nullptr;
-  const char* labels_required = "";  // of the agent that may run it, sorted, separated by commas
   const char* batch = nullptr;
+  const char* labels_required = "";  // of the agent that may run it, sorted, separated by commas
 };
 
 /// Reads the options of a SQL function, which are its arguments from number `first` on; `many`: those of a set-returning form (no key);

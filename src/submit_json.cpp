@@ -1,7 +1,7 @@
 // A task as a JSON object, as in dts.submit_many(jsonb): what it does, and options named as those of dts.submit.
 #include "pg/guard.hpp"
 #include "request.hpp"
-#include "submit.hpp"
+#include "submit_command.hpp"
 
 namespace dts {
 
@@ -46,6 +46,7 @@ Prepared prepare_json(const JsonbValue& object, const char* place, Options* o, b
   Jsonb* request = nullptr;
   core::Kind kind = core::Kind::Sql;
   bool node = false, scheduled = false;
+  CommandParts command;
   JsonbIterator* it = JsonbIteratorInit(object.val.binary.data);
   JsonbValue v;
   (void)JsonbIteratorNext(&it, &v, false);
@@ -70,14 +71,26 @@ Prepared prepare_json(const JsonbValue& object, const char* place, Options* o, b
       args = json_of(v);
     else if (strcmp(key, "payload") == 0)
       payload = json_of(v);
-    else if (!read_option(v, key, place, o))
+    else if (!read_command_part(v, key, place, &command) && !read_option(v, key, place, o))
       ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unknown key \"%s\" in %s", key, place),
-                      errhint("The keys are sql, args, handler, payload, http, mail, name and the options of dts.submit.")));
+                      errhint("The keys are sql, args, handler, payload, http, mail, command, env, stdin, dir, requires, retry_exit_codes, "
+                              "container, name and the "
+                              "options of dts.submit.")));
   }
-  if ((sql != nullptr) + (handler != nullptr) + (request != nullptr) != 1)
-    ereport(ERROR,
-            (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s must have one of \"sql\", \"handler\", \"http\" and \"mail\"", place),
-             errhint("Give the one that says what to do.")));
+  if ((sql != nullptr ? 1 : 0) + (handler != nullptr ? 1 : 0) + (command.argv != nullptr ? 1 : 0) + (request != nullptr ? 1 : 0) != 1)
+    ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                    errmsg("%s must have one of \"sql\", \"handler\", \"http\", \"mail\" and \"command\"", place),
+                    errhint("Give the one that says what to do.")));
+  if (command.argv == nullptr && command.last != nullptr)
+    ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("\"%s\" in %s does not go without \"command\"", command.last, place),
+                    errhint("It belongs to a command.")));
+  if (command.argv != nullptr) {
+    const char* const other = args != nullptr ? "args" : payload != nullptr ? "payload" : nullptr;
+    if (other != nullptr)
+      ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("\"%s\" in %s does not go with \"command\"", other, place),
+                      errhint("What a command works on goes into its arguments, \"env\" or \"stdin\".")));
+    return prepare_command(command, o);
+  }
   if (request != nullptr) {
     if (args != nullptr || payload != nullptr)
       ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),

@@ -18,6 +18,11 @@ package_list() {
     clang-format clang-tidy shellcheck perl python3-minimal patch util-linux
 }
 
+# What some tests want and skip without: not every release has it.
+optional_packages() {
+  printf 'postgresql-%s-cron\n' "$(native_major)"
+}
+
 # missing PACKAGE...: those that are not installed.
 missing() {
   local package
@@ -57,6 +62,11 @@ install_missing() {
   forbid_main_cluster
   # Lists may be too old to fetch from: refresh them once when the first try fails.
   apt_install "${absent[@]}" || { apt-get update -q && apt_install "${absent[@]}"; }
+}
+
+try_packages() {
+  is_root || return 0
+  (install_missing "$@") >/dev/null 2>&1 || true
 }
 
 # ensure_packages PACKAGE...: quiet unless it fails; then it is the one failure of the run.

@@ -76,7 +76,8 @@ CREATE TABLE dts.run (
     result text,
     error jsonb,
     notices text,
-    labels jsonb
+    labels jsonb,
+    agent text
 ) PARTITION BY RANGE (ended_at);
 COMMENT ON TABLE dts.run IS 'History, one row for each attempt, append-only, partitioned by day; dts creates and drops the partitions. Read the view dts.runs.';
 

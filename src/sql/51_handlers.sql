@@ -34,13 +34,20 @@ END $$;
 COMMENT ON FUNCTION dts._check_handler(oid, text, text, int, int, jsonb, interval, interval, boolean) IS 'Refuses bad settings of a handler.';
 
 CREATE FUNCTION dts._create_handler(caller oid, name text, sql text, queue text, priority int, max_attempts int, retry jsonb,
-    timeout interval, expires interval, transactional boolean, capture boolean, shared boolean, description text) RETURNS void
+    timeout interval, expires interval, transactional boolean, capture boolean, shared boolean, description text, kind text, requires text[]) RETURNS void
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE h dts.handler;
 BEGIN
     PERFORM dts._check_name('handler', name);
-    IF sql IS NULL THEN
+    IF COALESCE(kind, 'sql') NOT IN ('sql', 'external') THEN
+        RAISE EXCEPTION 'invalid value for argument "kind": "%"', kind USING ERRCODE = 'invalid_parameter_value', HINT = 'Use sql, or external for work that agents do.';
+    ELSIF sql IS NULL AND COALESCE(kind, 'sql') = 'sql' THEN
         RAISE EXCEPTION 'argument "sql" must not be null' USING ERRCODE = 'null_value_not_allowed', HINT = 'Give the statement to run; $1 is the payload.';
+    ELSIF kind = 'external' AND (sql IS NOT NULL OR transactional) THEN
+        RAISE EXCEPTION 'argument "%" does not go with kind external', CASE WHEN sql IS NOT NULL THEN 'sql' ELSE 'transactional' END USING ERRCODE = 'invalid_parameter_value',
+            HINT = 'What is to be done is known to the agents; they get the payload.';
+    ELSIF COALESCE(kind, 'sql') = 'sql' AND requires <> '{}' THEN
+        RAISE EXCEPTION 'argument "requires" needs kind external' USING ERRCODE = 'invalid_parameter_value', HINT = 'Labels are asked of agents.';
     END IF;
     PERFORM dts._check_handler(caller, sql, queue, priority, max_attempts, retry, timeout, expires, COALESCE(transactional, true));
     IF shared AND NOT dts._role_may(caller, 10::oid) THEN
@@ -48,9 +55,9 @@ BEGIN
             DETAIL = 'A shared handler runs with the rights of whoever submits it.', HINT = 'Ask an administrator of dts.';
     END IF;
     BEGIN
-        INSERT INTO dts.handler (name, owner, sql, queue, priority, max_attempts, retry, timeout, expires, transactional, capture, shared, description)
-        VALUES (_create_handler.name, caller, _create_handler.sql, _create_handler.queue, _create_handler.priority, _create_handler.max_attempts, _create_handler.retry,
-                _create_handler.timeout, _create_handler.expires, COALESCE(_create_handler.transactional, true), COALESCE(_create_handler.capture, true),
+        INSERT INTO dts.handler (name, owner, kind, requires, sql, queue, priority, max_attempts, retry, timeout, expires, transactional, capture, shared, description)
+        VALUES (_create_handler.name, caller, COALESCE(_create_handler.kind, 'sql'), dts._check_labels(_create_handler.requires), _create_handler.sql, _create_handler.queue, _create_handler.priority, _create_handler.max_attempts, _create_handler.retry,
+                _create_handler.timeout, _create_handler.expires, COALESCE(_create_handler.transactional, _create_handler.kind IS DISTINCT FROM 'external'), COALESCE(_create_handler.capture, true),
                 COALESCE(_create_handler.shared, false), _create_handler.description)
         RETURNING * INTO h;
     EXCEPTION WHEN unique_violation THEN
@@ -58,13 +65,17 @@ BEGIN
     END;
     PERFORM dts._audit(caller, 'create_handler', name, NULL, to_jsonb(h)), dts._changed('handler', h.id);
 END $$;
-COMMENT ON FUNCTION dts._create_handler(oid, text, text, text, int, int, jsonb, interval, interval, boolean, boolean, boolean, text) IS 'dts.create_handler, as the owner of the extension.';
+COMMENT ON FUNCTION dts._create_handler(oid, text, text, text, int, int, jsonb, interval, interval, boolean, boolean, boolean, text, text, text[]) IS 'dts.create_handler, as the owner of the extension.';
 
 CREATE FUNCTION dts._alter_handler(caller oid, name text, sql text, queue text, priority int, max_attempts int, retry jsonb,
     timeout interval, expires interval, transactional boolean, capture boolean, shared boolean, description text, reset text[]) RETURNS void
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE old dts.handler := dts._handler_row(caller, name); new dts.handler;
 BEGIN
+    IF old.kind <> 'sql' AND (sql IS NOT NULL OR transactional) THEN
+        RAISE EXCEPTION 'argument "%" does not go with kind %', CASE WHEN sql IS NOT NULL THEN 'sql' ELSE 'transactional' END, old.kind USING ERRCODE = 'invalid_parameter_value',
+            HINT = 'Only handlers of kind sql have it.';
+    END IF;
     PERFORM dts._check_handler(caller, COALESCE(sql, old.sql), queue, priority, max_attempts, retry, timeout, expires, COALESCE(transactional, old.transactional));
     -- A shared handler stays in the hands of administrators: its text runs with the rights of those who submit it.
     IF (shared OR old.shared) AND NOT dts._role_may(caller, 10::oid) THEN
@@ -100,12 +111,12 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION dts._drop_handler(oid, text) IS 'dts.drop_handler, as the owner of the extension.';
 
-CREATE FUNCTION dts.create_handler(name text, sql text, queue text DEFAULT NULL, priority int DEFAULT NULL, max_attempts int DEFAULT NULL, retry jsonb DEFAULT NULL,
+CREATE FUNCTION dts.create_handler(name text, sql text DEFAULT NULL, queue text DEFAULT NULL, priority int DEFAULT NULL, max_attempts int DEFAULT NULL, retry jsonb DEFAULT NULL,
     timeout interval DEFAULT NULL, expires interval DEFAULT NULL, transactional boolean DEFAULT NULL, capture boolean DEFAULT NULL,
-    shared boolean DEFAULT NULL, description text DEFAULT NULL) RETURNS void
+    shared boolean DEFAULT NULL, description text DEFAULT NULL, kind text DEFAULT NULL, requires text[] DEFAULT NULL) RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'dts_as_owner';
-COMMENT ON FUNCTION dts.create_handler(text, text, text, int, int, jsonb, interval, interval, boolean, boolean, boolean, text) IS
-'Creates a handler: a named task definition. Its SQL gets the payload as $1 (jsonb). The other arguments are defaults of its tasks. shared (administrators only): every role may submit it.';
+COMMENT ON FUNCTION dts.create_handler(text, text, text, int, int, jsonb, interval, interval, boolean, boolean, boolean, text, text, text[]) IS
+'Creates a handler: a named task definition. Its SQL gets the payload as $1 (jsonb). The other arguments are defaults of its tasks. shared (administrators only): every role may submit it. kind: sql, or external for work that agents do with the payload; requires: labels that such an agent must offer.';
 CREATE FUNCTION dts.alter_handler(name text, sql text DEFAULT NULL, queue text DEFAULT NULL, priority int DEFAULT NULL, max_attempts int DEFAULT NULL, retry jsonb DEFAULT NULL,
     timeout interval DEFAULT NULL, expires interval DEFAULT NULL, transactional boolean DEFAULT NULL, capture boolean DEFAULT NULL,
     shared boolean DEFAULT NULL, description text DEFAULT NULL, reset text[] DEFAULT NULL) RETURNS void

@@ -54,7 +54,8 @@ BEGIN
             format('Give exactly one of %s.', array_to_string(dts._kinds(), ', '));
     END IF;
     FOR e IN SELECT * FROM jsonb_each(def) LOOP
-        IF NOT e.key = ANY (dts._kinds() || dts._node_keys() || dts._task_keys()) AND NOT COALESCE(kinds[1], '') IN ('http', 'mail', 'command') THEN
+        IF NOT e.key = ANY (dts._kinds() || dts._node_keys() || dts._task_keys()) AND NOT COALESCE(kinds[1], '') IN ('http', 'mail')
+           AND NOT (def ? 'command' AND e.key = ANY (ARRAY['env', 'stdin', 'dir', 'container', 'retry_exit_codes', 'requires'])) THEN
             RETURN QUERY SELECT place || '/' || e.key, format('unknown key "%s"', e.key), dts._similar(e.key, dts._kinds() || dts._node_keys() || dts._task_keys());
         END IF;
     END LOOP;
@@ -101,6 +102,13 @@ BEGIN
     END IF;
     IF def ?| '{map,repeat}' AND kinds[1] = ANY ('{sleep,until,signal,approval,switch,noop}') THEN
         RETURN QUERY SELECT place, format('a node of kind %s cannot be repeated or mapped', kinds[1]), 'Put it into a workflow of its own, and map that.';
+    END IF;
+    IF def ? 'command' AND NOT COALESCE(def ->> 'command' ~ '^\$\{[^}]*\}$', false) THEN
+        BEGIN  -- a value that is a reference as a whole is known at its turn only
+            PERFORM dts._check_command((SELECT jsonb_object_agg(x.key, x.value) FROM jsonb_each(def) x WHERE NOT (jsonb_typeof(x.value) = 'string' AND x.value #>> '{}' ~ '^\$\{[^}]*\}$')));
+        EXCEPTION WHEN OTHERS THEN
+            RETURN QUERY SELECT place || '/command', replace(SQLERRM, 'argument "argv"', '"command"'), 'Write {"command": ["program", "argument"], "env": {"NAME": "value"}}.';
+        END;
     END IF;
     IF jsonb_typeof(def -> 'sql') = 'string' THEN
         bound := dts._bind_sql(def ->> 'sql', '{}');

@@ -43,14 +43,24 @@ SELECT h.task AS id, q.name AS queue, dts._role_name(l.owner) AS owner, l.priori
        CASE WHEN t.handler <> 0 THEN (SELECT x.name FROM dts.handler x WHERE x.id = t.handler) END AS handler,
        CASE WHEN dts._caller_may(l.owner) THEN t.sql END AS sql, t.attempt + (t.state <> 2)::int AS attempt, h.pid AS worker_pid, h.started_at,
        pg_catalog.clock_timestamp() - h.started_at AS elapsed, p.done, p.total, p.message, p.at AS progress_at,
-       CASE WHEN p.total > p.done AND p.done > 0 THEN p.at + (p.at - h.started_at) * ((p.total - p.done)::float8 / p.done) END AS expected_end
+       CASE WHEN p.total > p.done AND p.done > 0 THEN p.at + (p.at - h.started_at) * ((p.total - p.done)::float8 / p.done) END AS expected_end,
+       NULL::text AS agent, NULL::timestamptz AS lease_until
 FROM dts._held() h
 LEFT JOIN dts._progress() p ON p.task = h.task AND dts._caller_may((SELECT x.owner FROM dts.task y JOIN dts.lane x ON x.id = y.lane WHERE y.id = h.task))
 JOIN dts.task t ON t.id = h.task
 JOIN dts.lane l ON l.id = t.lane
 JOIN dts.queue q ON q.id = l.queue
-WHERE h.state IN ('running', 'closed') AND dts._caller_sees(l.owner);
-COMMENT ON VIEW dts.running IS 'Tasks that run now, from shared memory, with the worker''s process id, elapsed time, and what it says of its progress (dts.progress).';
+WHERE h.state IN ('running', 'closed') AND dts._caller_sees(l.owner)
+UNION ALL
+SELECT t.id, q.name, dts._role_name(l.owner), l.priority, l.tenant,
+       CASE WHEN t.handler <> 0 THEN (SELECT x.name FROM dts.handler x WHERE x.id = t.handler) END,
+       NULL, t.attempt::int, NULL, x.started_at, pg_catalog.clock_timestamp() - x.started_at, NULL, NULL, NULL, NULL, NULL, x.agent, x.until
+FROM dts.lease x
+JOIN dts.task t ON t.id = x.task AND t.state = 2 AND t.token = x.token
+JOIN dts.lane l ON l.id = t.lane
+JOIN dts.queue q ON q.id = l.queue
+WHERE x.ended IS NULL AND dts._caller_sees(l.owner);
+COMMENT ON VIEW dts.running IS 'Tasks that run now: in the server, from shared memory, with the worker''s process id, elapsed time, and what it says of its progress (dts.progress); or by an agent, with the end of its lease.';
 
 CREATE VIEW dts.tasks WITH (security_barrier) AS
 SELECT t.id,
@@ -60,7 +70,7 @@ SELECT t.id,
        CASE WHEN t.handler <> 0 THEN (SELECT x.name FROM dts.handler x WHERE x.id = t.handler) END AS handler,
        CASE WHEN dts._caller_may(l.owner) THEN t.sql END AS sql,
        CASE WHEN dts._caller_may(l.owner) THEN t.args END AS args,
-       t.attempt::int AS attempts, t.max_attempts::int AS max_attempts, t.submitted_at, t.run_at, h.started_at, NULL::timestamptz AS ended_at, t.expires_at,
+       t.attempt::int AS attempts, t.max_attempts::int AS max_attempts, t.submitted_at, t.run_at, COALESCE(h.started_at, x.started_at) AS started_at, NULL::timestamptz AS ended_at, t.expires_at,
        CASE WHEN t.timeout_ms > 0 THEN t.timeout_ms * '1 ms'::interval END AS timeout,
        (SELECT k.key FROM dts.key k WHERE k.task = t.id AND dts._caller_may(l.owner)) AS key,
        NULL::jsonb AS result, NULL::text AS error, t.extra -> 'labels' AS labels, (SELECT b.name FROM dts.batch b WHERE b.id = t.batch) AS batch
@@ -68,6 +78,7 @@ FROM dts.task t
 JOIN dts.lane l ON l.id = t.lane
 JOIN dts.queue q ON q.id = l.queue
 LEFT JOIN dts._held() h ON h.task = t.id
+LEFT JOIN dts.lease x ON t.state = 2 AND x.token = t.token
 WHERE dts._caller_sees(l.owner)
 UNION ALL
 SELECT r.task, dts._state_name(r.outcome), dts._kind_name(r.kind), q.name, dts._role_name(l.owner), l.tenant, l.priority,
@@ -104,7 +115,7 @@ SELECT r.task, r.attempt::int AS attempt, dts._state_name(r.outcome) AS outcome,
        r.error ->> 'sqlstate' AS sqlstate,
        CASE WHEN dts._caller_may(l.owner) THEN r.error ->> 'message' END AS error,
        CASE WHEN dts._caller_may(l.owner) THEN r.error END AS error_fields,
-       CASE WHEN dts._caller_may(l.owner) THEN r.notices END AS notices, r.labels, (SELECT b.name FROM dts.batch b WHERE b.id = r.batch) AS batch
+       CASE WHEN dts._caller_may(l.owner) THEN r.notices END AS notices, r.labels, (SELECT b.name FROM dts.batch b WHERE b.id = r.batch) AS batch, r.agent
 FROM dts.run r
 JOIN dts.lane l ON l.id = r.lane
 JOIN dts.queue q ON q.id = l.queue

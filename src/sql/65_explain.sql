@@ -36,7 +36,7 @@ CREATE FUNCTION dts._limit_holders(caller oid, e dts.limit_entry) RETURNS text
     LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
     SELECT string_agg(CASE WHEN dts._role_may(caller, x.owner) THEN format('task %s', x.task) ELSE 'a task of another role' END
                       || COALESCE(format(', running for %s', dts._seconds(clock_timestamp() - x.started_at)), ''), '; ' ORDER BY x.started_at)
-    FROM (SELECT h.task, h.started_at, l.owner::oid AS owner FROM dts._held() h JOIN dts.task t ON t.id = h.task JOIN dts.lane l ON l.id = t.lane
+    FROM (SELECT h.task, h.started_at, l.owner::oid AS owner FROM (SELECT y.task, y.started_at, y.state FROM dts._held() y UNION ALL SELECT y.task, y.started_at, 'running' FROM dts.lease y WHERE y.ended IS NULL) h JOIN dts.task t ON t.id = h.task JOIN dts.lane l ON l.id = t.lane
           WHERE CASE e.scope WHEN 'queue' THEN l.queue = e.queue WHEN 'handler' THEN l.handler = e.handler WHEN 'owner' THEN l.owner = e.owner ELSE l.tenant = e.tenant END
             AND h.state <> 'held' ORDER BY h.started_at LIMIT 3) x $$;
 COMMENT ON FUNCTION dts._limit_holders(oid, dts.limit_entry) IS 'Which tasks take the places of a limit, in words: the three that have run longest.';
@@ -74,7 +74,7 @@ BEGIN
         holder := first.id;
     END IF;
     SELECT dts._role_may(caller, l.owner) INTO mine FROM dts.task x JOIN dts.lane l ON l.id = x.lane WHERE x.id = holder;
-    SELECT h.started_at INTO since FROM dts._held() h WHERE h.task = holder;
+    since := COALESCE((SELECT h.started_at FROM dts._held() h WHERE h.task = holder), (SELECT x.started_at FROM dts.lease x WHERE x.task = holder AND x.ended IS NULL ORDER BY x.started_at DESC LIMIT 1));
     RETURN format('key "%s" is held by %s%s', key, CASE WHEN mine THEN format('task %s', holder) ELSE 'a task of another role' END,
                   CASE WHEN since IS NOT NULL THEN format(', running for %s', dts._seconds(clock_timestamp() - since)) WHEN first.run_at > clock_timestamp() THEN format(', which is due at %s', first.run_at) ELSE '' END);
 END $$;
@@ -96,7 +96,7 @@ COMMENT ON FUNCTION dts._explain_run(oid, bigint) IS 'How a run of a workflow st
 
 CREATE FUNCTION dts._explain_runner(t dts.task, l dts.lane, q dts.queue) RETURNS text
     LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT CASE l.runner WHEN 1 THEN 'ready; a courier is about to take it' ELSE format('ready; an agent that takes from queue "%s" is about to claim it', q.name) END $$;
+    SELECT CASE l.runner WHEN 1 THEN 'ready; a courier is about to take it' ELSE dts._explain_agents(t, l, q) END $$;
 COMMENT ON FUNCTION dts._explain_runner(dts.task, dts.lane, dts.queue) IS 'Why a task of a courier or of agents does not run yet, when nothing else holds it up.';
 
 CREATE FUNCTION dts._explain(caller oid, task bigint) RETURNS text
@@ -137,7 +137,9 @@ BEGIN
     IF h.state IN ('running', 'closed') THEN
         RETURN format('running for %s in process %s, attempt %s', now - h.started_at, h.pid, t.attempt + (t.state <> 2)::int);
     ELSIF t.state = 2 THEN
-        RETURN format('running under a lease until %s, attempt %s', t.lease_until, t.attempt);
+        RETURN COALESCE((SELECT format('running for %s by agent "%s" (role "%s"), attempt %s; its lease ends in %s if it is not renewed', dts._seconds(now - x.started_at), x.agent, dts._role_name(x.role),
+                                       t.attempt, dts._seconds(greatest(x.until - now, '0'))) FROM dts.lease x WHERE x.token = t.token AND x.ended IS NULL),
+                        format('running under a lease until %s, attempt %s', t.lease_until, t.attempt));
     ELSIF t.state = 1 THEN
         RETURN dts._explain_blocked(task, t.need);
     ELSIF t.state = 3 THEN
@@ -221,6 +223,10 @@ BEGIN
     SELECT t.id, dts._state_name(t.state), t.run_at, format('state %s is not known', t.state) FROM dts.task t WHERE t.state NOT IN (0, 1, 2, 3, 4)
     UNION ALL
     SELECT t.id, 'running', t.lease_until, 'its lease is over and nobody took it back' FROM dts.task t WHERE t.state = 2 AND (t.lease_until IS NULL OR t.lease_until < now - grace)
+    UNION ALL
+    SELECT t.id, 'running', x.until, 'its agent''s lease is over and nobody took it back' FROM dts.lease x JOIN dts.task t ON t.id = x.task AND t.state = 2 AND t.token = x.token WHERE x.until < now - grace
+    UNION ALL
+    SELECT t.id, 'running', t.run_at, 'leased to no agent' FROM dts.task t WHERE t.state = 2 AND t.kind IN (3, 4) AND t.run_at < now - grace AND NOT EXISTS (SELECT FROM dts.lease x WHERE x.token = t.token)
     UNION ALL
     SELECT r.task, 'request', r.at, format('a request to %s waits for %s', r.kind, now - r.at) FROM dts.request r WHERE r.at < now - grace
            AND NOT EXISTS (SELECT FROM dts._held() h WHERE h.task = r.task)

@@ -56,6 +56,10 @@ BEGIN
          n AS (DELETE FROM dts.workflow_node x USING old WHERE x.run = old.id), s AS (DELETE FROM dts.signal x USING old WHERE x.run = old.id)
     DELETE FROM dts.workflow_run x USING old WHERE x.id = old.id;
     GET DIAGNOSTICS n = ROW_COUNT; total := total + n;
+    DELETE FROM dts.log_chunk c WHERE c.ctid = ANY (ARRAY(SELECT x.ctid FROM dts.log_chunk x JOIN dts.lane l ON l.id = x.lane JOIN dts.queue q ON q.id = l.queue
+        WHERE x.at < now - (SELECT min(y.retention) FROM dts.queue y) AND x.at < now - q.retention LIMIT max_rows));
+    GET DIAGNOSTICS n = ROW_COUNT; total := total + n;
+    DELETE FROM dts.agent a WHERE a.seen_at < now - '7 days'::interval AND NOT EXISTS (SELECT FROM dts.lease l WHERE (l.role, l.agent) = (a.role, a.name));
     DELETE FROM dts.fire f WHERE f.ctid = ANY (ARRAY(SELECT x.ctid FROM dts.fire x WHERE x.decided_at < now - longest LIMIT max_rows));
     GET DIAGNOSTICS n = ROW_COUNT; total := total + n;
     -- Batches of which everything ended long ago. Nobody adds to a row of dts.batch that is older than a day.

@@ -25,25 +25,27 @@ END $$;
 COMMENT ON FUNCTION dts._grant(text, text[], text[]) IS 'Grants a set of functions and views of dts to a role.';
 
 CREATE FUNCTION dts._views() RETURNS text[] LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
-    AS $$ SELECT ARRAY['tasks', 'runs', 'running', 'queues', 'workers', 'dead_letters', 'handlers', 'audit', 'dependencies', 'workflows', 'workflow_runs', 'workflow_nodes', 'limits',
-                       'schedules', 'fires', 'calendars', 'backfills', 'notifications', 'batches', 'egress', 'secrets', 'hosts'] $$;
+    AS $$ SELECT ARRAY['tasks', 'runs', 'running', 'queues', 'workers', 'dead_letters', 'handlers', 'audit', 'dependencies', 'workflows', 'workflow_runs', 'workflow_nodes',
+                       'limits', 'schedules', 'fires', 'calendars', 'backfills', 'notifications', 'agents', 'agent_queues', 'logs', 'batches', 'egress', 'secrets', 'hosts'] $$;
 COMMENT ON FUNCTION dts._views() IS 'The public views.';
 CREATE FUNCTION dts._view_helpers() RETURNS text[] LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
-    AS $$ SELECT ARRAY['_state_name', '_kind_name', '_role_name', '_slots', '_held', '_queue_stats', '_limit_state', '_hosts', '_progress', '_caller_may', '_caller_sees', '_state', 'state', 'version',
-                       '_reading', 'check_timing', 'next_runs', '_due_times'] $$;
+    AS $$ SELECT ARRAY['_state_name', '_kind_name', '_role_name', '_slots', '_held', '_queue_stats', '_limit_state', '_progress', '_caller_may', '_caller_sees', '_state',
+                       'state', 'version', '_reading', 'check_timing', 'next_runs', '_due_times', '_waiting_agents', '_hosts'] $$;
 COMMENT ON FUNCTION dts._view_helpers() IS 'Functions that the public views call with the rights of the reader.';
 CREATE FUNCTION dts._user_functions() RETURNS text[] LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
-    AS $$ SELECT ARRAY['submit', 'submit_handler', 'submit_http', 'submit_mail', 'create_secret', 'alter_secret', 'drop_secret', 'create_request_handler', 'alter_request_handler', 'submit_many', 'submit_handler_many', 'after', 'after_batch', 'batch_progress', 'current_task', 'parent_results', '_parents', 'node', 'param', 'create_workflow',
-                       'drop_workflow', 'validate_workflow', 'start', 'start_many', 'signal', 'approve', 'reject', 'pause_run', 'resume_run', 'cancel_run', 'retry_run', 'set_node',
-                       'graph', 'timeline', 'cancel', 'reschedule', 'set_priority', 'retry', 'redrive', 'redrive_queue', 'progress',
-                       'wait', 'result', 'explain', 'create_handler', 'alter_handler', 'drop_handler',
-                       'schedule', 'alter_schedule', 'unschedule', 'pause_schedule', 'resume_schedule', 'run_now', 'backfill', 'cancel_backfill', 'agenda', 'explain_schedule', 'scheduled_for', 'scheduled', '_schedule_tag', 'create_calendar', 'alter_calendar', 'drop_calendar',
-                       'create_notification', 'alter_notification', 'drop_notification'] $$;
+    AS $$ SELECT ARRAY['submit', 'submit_handler', 'submit_many', 'submit_handler_many', 'after', 'current_task', 'parent_results', '_parents', 'node', 'param',
+                       'create_workflow', 'drop_workflow', 'validate_workflow', 'start', 'start_many', 'signal', 'approve', 'reject', 'pause_run', 'resume_run',
+                       'cancel_run', 'retry_run', 'set_node', 'graph', 'timeline', 'cancel', 'reschedule', 'set_priority', 'retry', 'redrive', 'redrive_queue', 'progress',
+                       'wait', 'result', 'explain', 'create_handler', 'alter_handler', 'drop_handler', 'schedule', 'alter_schedule', 'unschedule', 'pause_schedule',
+                       'resume_schedule', 'run_now', 'backfill', 'cancel_backfill', 'agenda', 'explain_schedule', 'scheduled_for', 'scheduled', '_schedule_tag',
+                       'create_calendar', 'alter_calendar', 'drop_calendar', 'create_notification', 'alter_notification', 'drop_notification', 'submit_command', 'task_log',
+                       'submit_http', 'submit_mail', 'create_secret', 'alter_secret', 'drop_secret', 'create_request_handler', 'alter_request_handler', 'after_batch',
+                       'batch_progress', '_given'] $$;
 COMMENT ON FUNCTION dts._user_functions() IS 'What dts.grant_usage grants.';
 CREATE FUNCTION dts._admin_functions() RETURNS text[] LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
-    AS $$ SELECT ARRAY['_admin_marker', 'create_queue', 'alter_queue', 'drop_queue', 'pause', 'resume', 'set_limit', 'allow_host', 'deny_host', 'remove_rule', 'reencrypt_secrets', 'reset_host', 'in_progress', 'drain', 'stuck', 'stats', 'metrics', 'health', 'doctor', 'rescan', 'adopt',
-                       '_database_stats', '_fence',
-                       'import_pg_cron', '_import_pg_cron_json'] $$;
+    AS $$ SELECT ARRAY['_admin_marker', 'create_queue', 'alter_queue', 'drop_queue', 'pause', 'resume', 'set_limit', 'in_progress', 'drain', 'stuck', 'stats', 'metrics',
+                       'health', 'doctor', 'rescan', 'adopt', '_database_stats', '_fence', 'import_pg_cron', '_import_pg_cron_json', 'allow_host', 'deny_host',
+                       'remove_rule', 'reencrypt_secrets', 'reset_host'] $$;
 COMMENT ON FUNCTION dts._admin_functions() IS 'What dts.grant_admin grants beside what dts.grant_usage does.';
 
 CREATE FUNCTION dts.grant_usage(role text) RETURNS void
@@ -74,6 +76,7 @@ BEGIN
         RAISE EXCEPTION 'role "%" does not exist', role USING ERRCODE = 'undefined_object', HINT = 'Role names are case-sensitive here.';
     END IF;
     EXECUTE format('REVOKE ALL ON ALL ROUTINES IN SCHEMA dts FROM %I', role);
+    DELETE FROM dts.agent_grant g USING pg_roles r WHERE r.rolname = revoke_all.role AND g.role = r.oid;
     -- Only what was granted: the entries of history's tables in the catalog are changed by the scheduler too, and two changes at once fail.
     FOR x IN SELECT DISTINCT c.oid::regclass::text FROM pg_class c, aclexplode(c.relacl) a
              WHERE c.relnamespace = 'dts'::regnamespace AND c.relkind IN ('r', 'p', 'v') AND a.grantee = (SELECT r.oid FROM pg_roles r WHERE r.rolname = role) LOOP

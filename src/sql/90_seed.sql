@@ -24,6 +24,10 @@ SELECT pg_catalog.pg_extension_config_dump('dts.signal_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('dts.dead_letter', '');
 SELECT pg_catalog.pg_extension_config_dump('dts.key', '');
 SELECT pg_catalog.pg_extension_config_dump('dts.request', '');
+SELECT pg_catalog.pg_extension_config_dump('dts.lease', '');
+SELECT pg_catalog.pg_extension_config_dump('dts.agent', '');
+SELECT pg_catalog.pg_extension_config_dump('dts.agent_grant', '');
+SELECT pg_catalog.pg_extension_config_dump('dts.log_chunk', '');
 SELECT pg_catalog.pg_extension_config_dump('dts.calendar', '');
 SELECT pg_catalog.pg_extension_config_dump('dts.schedule', '');
 SELECT pg_catalog.pg_extension_config_dump('dts.schedule_id_seq', '');
@@ -33,13 +37,13 @@ SELECT pg_catalog.pg_extension_config_dump('dts.fire', '');
 SELECT pg_catalog.pg_extension_config_dump('dts.backfill', '');
 SELECT pg_catalog.pg_extension_config_dump('dts.backfill_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('dts.backfill_due', '');
-SELECT pg_catalog.pg_extension_config_dump('dts.egress_rule', '');
-SELECT pg_catalog.pg_extension_config_dump('dts.egress_rule_id_seq', '');
-SELECT pg_catalog.pg_extension_config_dump('dts.secret', '');
 SELECT pg_catalog.pg_extension_config_dump('dts.notification', '');
 SELECT pg_catalog.pg_extension_config_dump('dts.notification_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('dts.notification_place', '');
 SELECT pg_catalog.pg_extension_config_dump('dts.notification_held', '');
+SELECT pg_catalog.pg_extension_config_dump('dts.egress_rule', '');
+SELECT pg_catalog.pg_extension_config_dump('dts.egress_rule_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('dts.secret', '');
 SELECT pg_catalog.pg_extension_config_dump('dts.audit_entry', '');
 
 -- With an id of its own: under wal_level = minimal a number drawn where the sequence is made is forgotten by a crash, and given out twice.

@@ -240,6 +240,11 @@ bool installed() {
   return true;
 }
 
+bool installation_known() {
+  const DatabaseSlot* const d = shared == nullptr ? nullptr : database_slot(MyDatabaseId, false);
+  return d != nullptr && installed() && d->task_table == known.task;
+}
+
 const Catalog& catalog() {
   if (!installed())
     ereport(ERROR, (errcode(ERRCODE_INVALID_SCHEMA_NAME), errmsg("extension \"dts\" is not installed in this database"),

@@ -13,6 +13,8 @@ struct Catalog {
 
 /// Looks them up; raises 3F000 if the extension is not installed here.
 const Catalog& catalog();
+/// Whether shared memory is about the extension as it is installed here now. Nobody may claim before the scheduler has seen to that.
+bool installation_known();
 /// The same without an error: whether the extension is installed here.
 bool installed();
 

@@ -1,5 +1,6 @@
 // Who is told that there is work, and what an executor takes next (docs/architecture.md, "Claiming", "Wake-ups").
 #include "settings.hpp"
+#include "store/agents.hpp"
 #include "store/permits.hpp"
 
 namespace dts::store {
@@ -30,13 +31,6 @@ void want_executor(PoolSlot& p) {
   if (p.executors > 0 && now - p.asked_at < 5000) return;
   p.asked_at = now;
   if (p.executors == 0 || static_cast<int>(pg_atomic_read_u32(&shared->executors)) < settings::max_workers) tell_scheduler(p.db, kGrow);
-}
-
-/// Somebody is to look for work in a pool.
-void call(PoolSlot& p) {
-  if (p.runner == static_cast<int16>(core::Runner::Agent)) return;
-  // A courier that is not idle looks again before it sleeps.
-  if (!wake_idle(p) && (p.runner != static_cast<int16>(core::Runner::Courier) || p.executors == 0)) want_executor(p);
 }
 
 /// Calls f for lanes with something to claim, until it returns true; beginning with word `from` of the bits. Returns the word where it
@@ -84,6 +78,17 @@ void each_of_limit(int limit, F&& f) {
   }
 }
 
+/// Somebody is to look for work in a pool: in this lane, if agents serve it.
+void call(PoolSlot& p, LaneSlot& l) {
+  if (p.runner == static_cast<int16>(core::Runner::Agent)) {
+    // Whether the one that was woken comes is not known: the scheduler looks in a second, and calls nobody else before.
+    const DatabaseSlot* const d = database_slot(l.db, false);
+    if (wake_agent(l, d != nullptr && d->proc == MyProc)) tell_scheduler(l.db, kAgentCalled);
+  } else if (!wake_idle(p) && (p.runner != static_cast<int16>(core::Runner::Courier) || p.executors == 0)) {
+    want_executor(p);  // a courier that is not idle looks again before it sleeps
+  }
+}
+
 /// Is something due, or due before the scheduler's clock rings? Returns whether the pool has due work.
 bool due_or_clock(const LaneSlot& l, int64 now, DatabaseSlot* d) {
   // Lanes with nothing to do cost one look at memory: there may be thousands of them.
@@ -103,10 +108,10 @@ bool due_or_clock(const LaneSlot& l, int64 now, DatabaseSlot* d) {
 void notify(int slot) {
   if (slot < 0) return;
   pg_memory_barrier();
-  const LaneSlot& l = lanes[slot];
+  LaneSlot& l = lanes[slot];
   const int pool = l.pool;
   if (pool < 0 || !due_or_clock(l, GetCurrentTimestamp(), database_slot(l.db, false))) return;
-  call(pools[pool]);
+  call(pools[pool], l);
 }
 
 namespace {
@@ -114,15 +119,18 @@ namespace {
 void notify_some(int pool, bool all) {
   pg_memory_barrier();
   const int64 now = GetCurrentTimestamp();
-  bool due = false;
+  LaneSlot* due = nullptr;
   LWLockAcquire(&shared->directory, LW_SHARED);
   DatabaseSlot* const d = database_slot(pools[pool].db, false);
+  const bool agents = pools[pool].runner == static_cast<int16>(core::Runner::Agent);
   each_of_pool(pool, [&](int i) {
-    due |= due_or_clock(lanes[i], now, d);
-    return due && !all;
+    if (!due_or_clock(lanes[i], now, d)) return false;
+    due = &lanes[i];
+    if (agents) call(pools[pool], *due);  // each lane has agents of its own
+    return !all && !agents;
   });
   LWLockRelease(&shared->directory);
-  if (due) call(pools[pool]);
+  if (due != nullptr && !agents) call(pools[pool], *due);
 }
 
 }  // namespace
@@ -148,9 +156,9 @@ void notify_limit(int limit) {
   DatabaseSlot* const d = database_slot(limits[limit].db, false);
   each_of_limit(limit, [&](int i) {
     const int pool = lanes[i].pool;
-    if (pool == own || pool == told || !due_or_clock(lanes[i], now, d)) return;
+    if (pool == own || (pool == told && pools[pool].runner == 0) || !due_or_clock(lanes[i], now, d)) return;
     told = pool;
-    call(pools[pool]);
+    call(pools[pool], lanes[i]);
   });
   LWLockRelease(&shared->directory);
 }
@@ -215,8 +223,9 @@ int choose_lane(int pool, int64 now, LaneFilter allowed, const void* what) {
   int seen = 0;
   LWLockAcquire(&shared->directory, LW_SHARED);
   each_of_pool(pool, [&](int i) {
+    if (allowed != nullptr && !allowed(lanes[i], what)) return false;
     Choice c;
-    if ((allowed != nullptr && !allowed(lanes[i], what)) || !choice_of(i, now, least, &c, &later)) return false;
+    if (!choice_of(i, now, least, &c, &later)) return false;
     if (best.slot < 0 || before(c, best)) best = c;
     return ++seen > kSample;
   });

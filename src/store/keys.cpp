@@ -24,6 +24,7 @@ enum class Did : uint8 {
 struct KeyTouch {
   int64 key, task;
   Did did;
+  SubTransactionId subid;
 };
 KeyTouch* touches = nullptr;
 int touch_count = 0, touch_room = 0;
@@ -42,7 +43,7 @@ void note(int64 key, int64 task, Did did) {
     touches = touches == nullptr ? static_cast<KeyTouch*>(MemoryContextAlloc(TopTransactionContext, sizeof(KeyTouch) * touch_room))
                                  : static_cast<KeyTouch*>(repalloc_huge(touches, sizeof(KeyTouch) * touch_room));
   }
-  touches[touch_count++] = KeyTouch{key, task, did};
+  touches[touch_count++] = KeyTouch{key, task, did, GetCurrentSubTransactionId()};
 }
 
 bool took(int64 key) {
@@ -237,7 +238,8 @@ bool key_busy(int64 key, const KeyPolicy& policy) {
 
 Admitted admit(TaskTable& tasks, const Task& t, const LaneInfo& lane) {
   const KeyPolicy policy = key_policy(lane);
-  if (!policy.fifo && took(t.ckey)) return Admitted::Yes;  // tasks of one claim run one after the other
+  // Tasks of one claim run one after the other, in an executor.
+  if (!policy.fifo && lane.runner == core::Runner::Executor && took(t.ckey)) return Admitted::Yes;
   const Take place = take(t.ckey, t.id, policy.most);
   if (place == Take::NoRoom) return Admitted::Later;
   if (place == Take::Taken) {
@@ -256,9 +258,22 @@ Admitted admit(TaskTable& tasks, const Task& t, const LaneInfo& lane) {
   return Admitted::Parked;
 }
 
-void key_leased(int64 key) {
+void key_leased(int64 key, int64 task) {
+  // An executor takes one place for all tasks of a claim: the note may be another one's.
+  KeyTouch* mine = nullptr;
   for (int i = 0; i < touch_count; i++)
-    if (touches[i].key == key && touches[i].did == Did::Took) touches[i].did = Did::Leased;
+    if (touches[i].key == key && touches[i].did == Did::Took && (mine == nullptr || touches[i].task == task)) mine = &touches[i];
+  if (mine != nullptr) mine->did = Did::Leased;
+}
+
+void keys_subabort(SubTransactionId subid) {
+  for (int i = 0; i < touch_count; i++) {
+    KeyTouch& t = touches[i];
+    if (t.subid < subid) continue;
+    // The rows are as they were. A place that was taken stays until the end, and somebody looks at the key once too often.
+    if (t.did == Did::Leased) t.did = Did::Took;
+    if (t.did == Did::Left) t.did = Did::Parked;
+  }
 }
 
 void key_left(TaskTable& tasks, const Task& t, const LaneInfo& lane, bool again) {

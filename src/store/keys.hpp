@@ -25,7 +25,9 @@ enum class Admitted { Yes, Parked, Later };
 /// By an executor that has locked a ready row: takes a place of its key for this transaction, or parks the row.
 Admitted admit(TaskTable& tasks, const Task& task, const LaneInfo& lane);
 /// The claimed task becomes leased: its place outlives this transaction.
-void key_leased(int64 key);
+void key_leased(int64 key, int64 task);
+/// A rollback to a savepoint: what was done to keys since then is undone at the end.
+void keys_subabort(SubTransactionId subid);
 /// A locked task ends, or (`again`) waits for its next attempt: its place goes with the commit, and the next task of the key becomes ready.
 void key_left(TaskTable& tasks, const Task& task, const LaneInfo& lane, bool again);
 /// A parked row was inserted, or locked: at the end of this transaction somebody must look whether its key is free.

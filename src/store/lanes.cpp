@@ -33,6 +33,12 @@ void publish(int slot) {
   if (first == core::kMax && busy) pg_atomic_fetch_and_u64(&word, ~bit);
 }
 
+/// A claim is in flight, or its limits count leases.
+bool in_use(const LaneSlot& l) {
+  return pg_atomic_read_u32(const_cast<pg_atomic_uint32*>(&l.claims)) > 0 ||
+         pg_atomic_read_u32(const_cast<pg_atomic_uint32*>(&l.leased)) > 0;
+}
+
 void unlink_lane(int slot) {
   LaneSlot& l = lanes[slot];
   if (l.pool >= 0) {
@@ -57,14 +63,14 @@ int slot_of_later(int64 due) {
   for (int i = 0; i < shared->lane_count; i++) {
     const LaneSlot& l = lanes[i];
     const int64 its = paused(l) ? core::kMax : wanted_at(l);
-    if (pg_atomic_read_u32(const_cast<pg_atomic_uint32*>(&l.claims)) > 0 || its <= last_due) continue;
+    if (in_use(l) || its <= last_due) continue;
     last = i;
     last_due = its;
   }
   if (last < 0) return -1;
   LaneSlot& l = lanes[last];
   LWLockAcquire(&l.lock, LW_EXCLUSIVE);
-  const bool later = pg_atomic_read_u32(&l.claims) == 0 && (paused(l) || wanted_at(l) >= last_due);
+  const bool later = !in_use(l) && (paused(l) || wanted_at(l) >= last_due);
   if (later) unlink_lane(last);
   LWLockRelease(&l.lock);
   return later ? last : -1;
@@ -77,14 +83,13 @@ int free_slot() {
   for (int i = 0; i < shared->lane_count; i++) {
     LaneSlot& l = lanes[i];
     if (!l.used) return i;
-    if (static_cast<int64>(pg_atomic_read_u64(&l.first)) == core::kMax && pg_atomic_read_u32(&l.claims) == 0 &&
-        (oldest < 0 || l.last_use < lanes[oldest].last_use))
+    if (static_cast<int64>(pg_atomic_read_u64(&l.first)) == core::kMax && !in_use(l) && (oldest < 0 || l.last_use < lanes[oldest].last_use))
       oldest = i;
   }
   if (oldest < 0) return -1;
   LaneSlot& l = lanes[oldest];
   LWLockAcquire(&l.lock, LW_EXCLUSIVE);
-  const bool empty = l.set.empty() && pg_atomic_read_u32(&l.claims) == 0;
+  const bool empty = l.set.empty() && !in_use(l);
   if (empty) unlink_lane(oldest);
   LWLockRelease(&l.lock);
   return empty ? oldest : -1;
@@ -117,6 +122,7 @@ int make_slot(Oid db, const LaneInfo& info, int64 due) {
   l.backoffs = 0;
   l.since = l.last_use = GetCurrentTimestamp();
   pg_atomic_write_u32(&l.claims, 0);
+  pg_atomic_write_u32(&l.leased, 0);
   pg_atomic_write_u64(&l.backoff_until, 0);
   l.set.clear();
   l.set.add(core::kLowest, core::kHighest, l.last_use);
@@ -283,6 +289,8 @@ void forget_database(Oid db) {
     LWLockAcquire(&l.lock, LW_EXCLUSIVE);
     l.set.clear();
     publish(i);
+    for (const int32 k : l.limit)
+      if (k >= 0) pg_atomic_fetch_sub_u32(&limits[k].running, pg_atomic_read_u32(&l.leased));
     unlink_lane(i);
     LWLockRelease(&l.lock);
   }

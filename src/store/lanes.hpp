@@ -58,7 +58,7 @@ void notify_claimed(int slot);
 void notify_database(Oid db);
 
 /// The lane that somebody of this pool should take from next, or -1. Tenants take turns; inside a tenant the highest priority comes
-/// first, raised by waiting (dts.priority_ageing), then what has been due longest. For who is marked idle, or the scheduler.
+/// first, raised by waiting (dts.priority_ageing), then what has been due longest. For an executor that is marked idle, or the scheduler.
 /// Only lanes that `allowed` lets, if it is given.
 using LaneFilter = bool (*)(const LaneSlot& lane, const void* what);
 int choose_lane(int pool, int64 now, LaneFilter allowed = nullptr, const void* what = nullptr);

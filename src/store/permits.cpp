@@ -54,18 +54,22 @@ bool refuses(LimitSlot& l) {
   return full(l);
 }
 
-bool take_place(LimitSlot& l) {
+/// Takes up to n places; returns how many.
+int take_places(LimitSlot& l, int n) {
   uint32 running = pg_atomic_read_u32(&l.running);
   for (;;) {
     const int32 most = l.concurrency;
     if (most >= 0 && static_cast<int64>(running) >= most) {
-      if (refuses(l)) return false;
+      if (refuses(l)) return 0;
       running = pg_atomic_read_u32(&l.running);
       continue;
     }
-    if (pg_atomic_compare_exchange_u32(&l.running, &running, running + 1)) return true;
+    const int got = most < 0 ? n : static_cast<int>(Min(static_cast<int64>(n), most - static_cast<int64>(running)));
+    if (pg_atomic_compare_exchange_u32(&l.running, &running, running + static_cast<uint32>(got))) return got;
   }
 }
+
+bool take_place(LimitSlot& l) { return take_places(l, 1) == 1; }
 
 int take_tokens(LimitSlot& l, int n) {
   uint64 until = pg_atomic_read_u64(&l.spent_until);
@@ -178,7 +182,10 @@ bool apply_limit(Oid db, const LimitSettings& s) {
     l.used = true;
     if (fresh) {
       for (int k = 0; k < shared->lane_count; k++)
-        if (lanes[k].used && is_for(l, lanes[k])) attach(i, k);
+        if (lanes[k].used && is_for(l, lanes[k])) {
+          attach(i, k);
+          pg_atomic_fetch_add_u32(&l.running, pg_atomic_read_u32(&lanes[k].leased));
+        }
       count_running(i);
     }
   }
@@ -191,7 +198,66 @@ int places_taken(Oid db, Scope scope, uint64 object) {
   each_permits(db, LW_SHARED, [&](const Permits& p) {
     if (p.places > 0 && object_of(lanes[p.lane], scope) == object) n += p.places;
   });
+  LWLockAcquire(&shared->directory, LW_SHARED);
+  for (int i = 0; i < shared->lane_count; i++)
+    if (lanes[i].used && lanes[i].db == db && object_of(lanes[i], scope) == object)
+      n += static_cast<int>(pg_atomic_read_u32(&lanes[i].leased));
+  LWLockRelease(&shared->directory);
   return n;
+}
+
+namespace {
+bool is_lane(int slot, int32 lane) { return slot >= 0 && lanes[slot].used && lanes[slot].db == MyDatabaseId && lanes[slot].lane == lane; }
+}  // namespace
+
+int places_take(int slot, int32 lane, int n) {
+  LWLockAcquire(&shared->directory, LW_SHARED);
+  if (!is_lane(slot, lane)) n = 0;
+  LaneSlot& l = lanes[slot];
+  int32 excess[kScopes];
+  int32 got[kScopes];
+  for (int s = 0; s < kScopes; s++) {
+    got[s] = 0;
+    if (n == 0 || l.limit[s] < 0) continue;
+    LimitSlot& limit = limits[l.limit[s]];
+    got[s] = limit.paused ? 0 : take_places(limit, n);
+    const int tokens = take_tokens(limit, got[s]);
+    for (int k = 0; k < s; k++)
+      if (got[k] > 0) give_tokens(limits[l.limit[k]], n - tokens);
+    n = tokens;
+  }
+  for (int s = 0; s < kScopes; s++) excess[s] = got[s] > n ? l.limit[s] : -1;
+  if (n > 0) pg_atomic_fetch_add_u32(&l.leased, static_cast<uint32>(n));
+  LWLockRelease(&shared->directory);
+  for (int s = 0; s < kScopes; s++) give_place(excess[s], got[s] - n);
+  return n;
+}
+
+void places_give(int slot, int32 lane, int n) {
+  if (n == 0) return;
+  int32 limit[kScopes];
+  LWLockAcquire(&shared->directory, LW_SHARED);
+  bool ours = is_lane(slot, lane);
+  if (ours) {
+    LaneSlot& l = lanes[slot];
+    uint32 there = pg_atomic_read_u32(&l.leased);
+    while ((ours = there >= static_cast<uint32>(n)) && !pg_atomic_compare_exchange_u32(&l.leased, &there, there - static_cast<uint32>(n))) {
+    }
+    memcpy(limit, l.limit, sizeof(limit));
+  }
+  LWLockRelease(&shared->directory);
+  if (!ours) return;
+  for (const int32 i : limit) give_place(i, n);
+}
+
+void places_found(int slot, int32 lane, int n) {
+  LWLockAcquire(&shared->directory, LW_SHARED);
+  if (is_lane(slot, lane)) {
+    pg_atomic_fetch_add_u32(&lanes[slot].leased, static_cast<uint32>(n));
+    for (const int32 i : lanes[slot].limit)
+      if (i >= 0) pg_atomic_fetch_add_u32(&limits[i].running, static_cast<uint32>(n));
+  }
+  LWLockRelease(&shared->directory);
 }
 
 void unfinished_add(int lane_slot, int n) {

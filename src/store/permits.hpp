@@ -42,6 +42,14 @@ void permits_unused(LWLock* lock, const Permits* permits, int n);
 /// Gives the place back and tells all who may wait for it, whoever owns them. May run in callbacks.
 void permits_give(LWLock* lock, Permits* permits);
 
+/// Places of leases, which outlive transactions and processes: kept for each lane, whose slot stays as long. Takes one in each limit for
+/// up to n tasks; returns for how many. `lane` is what the slot must still be of.
+int places_take(int lane_slot, int32 lane, int n);
+/// Gives n back and tells all who may wait for them. May run in callbacks.
+void places_give(int lane_slot, int32 lane, int n);
+/// Counts n that were taken before the shared memory was made, whatever the limits say.
+void places_found(int lane_slot, int32 lane, int n);
+
 /// How many places processes of a database hold in what a limit is for, whether or not there is one. After a pause: once it is 0
 /// nothing runs, and nothing starts, since who has taken a place looks at the pause again.
 int places_taken(Oid db, Scope scope, uint64 object);

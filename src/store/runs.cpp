@@ -4,6 +4,7 @@
 #include "settings.hpp"
 #include "store/batches.hpp"
 #include "store/keys.hpp"
+#include "store/leases.hpp"
 #include "store/notifications.hpp"
 #include "store/policy.hpp"
 
@@ -37,6 +38,7 @@ enum Column {
   kError,
   kNotices,
   kLabels,
+  kAgent,
   kColumns
 };
 
@@ -119,6 +121,8 @@ void insert_run(Relation rel, HeapTuple tuple, int64 task) {
   }
   list_free(list);
 }
+
+bool of_agent(const Task& t, const LaneInfo& lane) { return t.state == core::State::Leased && lane.runner == core::Runner::Agent; }
 
 const char* safe_name(core::State s) { return core::name(s); }
 
@@ -309,6 +313,8 @@ void add_run(const Task& t, const LaneInfo& lane, char history, int, const Outco
   JsonbValue labels;
   const bool labelled = json_member(t.extra, "labels", &labels);
   nulls[kLabels] = !labelled;
+  nulls[kAgent] = o.agent == nullptr;
+  values[kAgent] = o.agent == nullptr ? Datum{0} : CStringGetTextDatum(o.agent);
   values[kLabels] = labelled ? JsonbPGetDatum(JsonbValueToJsonb(&labels)) : Datum{0};
 
   Relation const rel = table_open(leaf_for(o.ended_at), RowExclusiveLock);
@@ -318,7 +324,9 @@ void add_run(const Task& t, const LaneInfo& lane, char history, int, const Outco
   table_close(rel, NoLock);
 }
 
-void end_task(TaskTable& tasks, const Task& t, const LaneInfo& lane, const Outcome& o) {
+void end_task(TaskTable& tasks, const Task& t, const LaneInfo& lane, const Outcome& outcome) {
+  Outcome o = outcome;
+  if (of_agent(t, lane)) lease_left(t, lane, &o);
   if (!core::may_move(t.state, o.state)) elog(ERROR, "task cannot move from %s to %s", safe_name(t.state), safe_name(o.state));
   tasks.remove(t, lane);
   const int slot = shared == nullptr ? -1 : queue_slot(MyDatabaseId, lane.queue);
@@ -379,7 +387,9 @@ core::State fail_task(TaskTable& tasks, const Task& t, const LaneInfo& lane, Out
     now.flags |= core::kSuspect;
   }
   const bool used_up = o.crashed ? now.crashes >= settings::max_crashes : counts && now.attempt >= t.max_attempts;
-  TimestampTz next_at = used_up ? 0 : next_attempt_at(t, Max(now.attempt, 1), sqlstate, o.permanent);
+  TimestampTz next_at = used_up || o.final ? 0
+                        : o.again_at != 0  ? o.again_at
+                                           : next_attempt_at(t, Max(now.attempt, 1), sqlstate, o.permanent);
   if (next_at != 0) next_at = Max(next_at, o.not_before);
   if (next_at == 0) {
     o.state = core::State::Failed;
@@ -407,6 +417,7 @@ core::State fail_task(TaskTable& tasks, const Task& t, const LaneInfo& lane, Out
   o.state = core::State::Retry;
   o.retry_at = again.run_at;
   tasks.update(t, again, lane, to);
+  if (of_agent(t, lane)) lease_left(t, lane, &o);
   if (t.ckey != 0) key_left(tasks, t, lane, true);
   const int slot = shared == nullptr ? -1 : queue_slot(MyDatabaseId, lane.queue);
   add_run(now, lane, slot >= 0 ? queues[slot].history : 'a', slot, o);
@@ -422,8 +433,14 @@ TimestampTz next_attempt_at(const Task& t, int attempt, const char* sqlstate, bo
   if (json_member(t.extra, "retry", &v) && v.type == jbvBinary) policy = JsonbValueToJsonb(&v);
   JsonbValue named;
   if (!retry_wanted(policy, sqlstate) || (permanent && !json_member(policy, "on", &named))) return 0;
-  const int64 ms = core::retry_delay_ms(read_retry(policy), attempt, pg_prng_double(&pg_global_prng_state));
-  return GetCurrentTimestamp() + ms * 1000;
+  return GetCurrentTimestamp() + backoff_ms(t, attempt) * 1000;
+}
+
+int64 backoff_ms(const Task& t, int attempt) {
+  Jsonb* policy = nullptr;
+  JsonbValue v;
+  if (json_member(t.extra, "retry", &v) && v.type == jbvBinary) policy = JsonbValueToJsonb(&v);
+  return core::retry_delay_ms(read_retry(policy), attempt, pg_prng_double(&pg_global_prng_state));
 }
 
 }  // namespace dts::store

@@ -19,11 +19,14 @@ struct Outcome {
   int result_length = 0;
   Jsonb* error = nullptr;
   const char* notices = nullptr;
-  bool dead_letter = true;     // a failed task is kept as one
-  bool permanent = false;      // another attempt would fail the same way, unless the task's policy names this error
-  TimestampTz not_before = 0;  // of the next attempt
-  bool charged = false;        // the task had a charge in the journal that this records
-  bool crashed = false;        // ... because it took the server down: counted apart from attempts
+  bool dead_letter = true;      // a failed task is kept as one
+  bool permanent = false;       // another attempt would fail the same way, unless the task's policy names this error
+  TimestampTz not_before = 0;   // of the next attempt
+  bool final = false;           // no other attempt, whatever the policy says
+  TimestampTz again_at = 0;     // the next attempt, whatever the policy says
+  const char* agent = nullptr;  // who ran it outside the server
+  bool charged = false;         // the task had a charge in the journal that this records
+  bool crashed = false;         // ... because it took the server down: counted apart from attempts
 };
 
 /// Adds a row of history if the queue keeps it.
@@ -50,6 +53,8 @@ Jsonb* error_json(const ErrorData* error);
 /// The same for an error that dts itself states.
 Jsonb* error_json(int sqlstate, const char* message, const char* hint);
 
+/// How long to wait after a failed attempt, by the task's policy.
+int64 backoff_ms(const Task& task, int attempt);
 /// When the next attempt of a task is due after attempt `attempt` failed with this SQLSTATE; 0: not worth another one. `permanent`: only
 /// if the policy names it.
 TimestampTz next_attempt_at(const Task& task, int attempt, const char* sqlstate, bool permanent = false);

@@ -15,6 +15,7 @@ PoolSlot* pools = nullptr;
 LimitSlot* limits = nullptr;
 TurnSlot* turns = nullptr;
 KeyBucket* key_buckets = nullptr;
+AgentWaiter* agent_waiters = nullptr;
 ExecutorSlot* slots = nullptr;
 DatabaseSlot* databases = nullptr;
 HTAB* lane_table = nullptr;
@@ -55,9 +56,11 @@ void init_queue(QueueSlot& q, int tranche) {
 
 void init_all() {
   const int tranche = LWLockNewTrancheId();
-  for (LWLock* l : {&shared->directory, &shared->board_lock, &shared->waiter_lock, &shared->charge_lock, &shared->key_lock})
+  for (LWLock* l :
+       {&shared->directory, &shared->board_lock, &shared->waiter_lock, &shared->charge_lock, &shared->key_lock, &shared->agent_lock})
     LWLockInitialize(l, tranche);
-  for (pg_atomic_uint32* a : {&shared->launcher_events, &shared->board_count, &shared->waiter_count, &shared->executors, &shared->wanting})
+  for (pg_atomic_uint32* a : {&shared->launcher_events, &shared->board_count, &shared->waiter_count, &shared->agents_waiting,
+                              &shared->executors, &shared->wanting})
     pg_atomic_init_u32(a, 0);
   pg_atomic_init_u64(&shared->next_generation, 1);
   shared->slot_limit = kMaxSlots;
@@ -68,6 +71,7 @@ void init_all() {
     pg_atomic_init_u64(&lanes[i].first, static_cast<uint64>(core::kMax));
     pg_atomic_init_u64(&lanes[i].backoff_until, 0);
     pg_atomic_init_u32(&lanes[i].claims, 0);
+    pg_atomic_init_u32(&lanes[i].leased, 0);
   }
   for (int i = 0; i < pool_limit(); i++) {
     LWLockInitialize(&pools[i].lock, tranche);
@@ -94,6 +98,7 @@ void init_all() {
     pg_atomic_init_u32(&d.installs, 0);
     pg_atomic_init_u32(&d.activity, 1);
     pg_atomic_init_u32(&d.parked, 1);
+    pg_atomic_init_u64(&d.lapse_at, static_cast<uint64>(core::kMax));
     for (pg_atomic_uint64* a : {&d.sleep_until, &d.swept, &d.sweeps, &d.wakeups, &d.started, &d.suspects, &d.lanes_merged})
       pg_atomic_init_u64(a, 0);
   }
@@ -117,6 +122,7 @@ Size shared_size() {
   size = add_size(size, mul_size(sizeof(TurnSlot), settings::max_lanes));
   size = add_size(size, mul_size(sizeof(KeyBucket), bucket_limit()));
   size = add_size(size, mul_size(sizeof(ExecutorSlot), kMaxSlots));
+  size = add_size(size, mul_size(sizeof(AgentWaiter), kAgentWaiters));
   size = add_size(size, mul_size(sizeof(DatabaseSlot), settings::max_databases));
   size = add_size(size, hash_estimate_size(settings::max_lanes, sizeof(LaneEntry)));
   size = add_size(size, agenda_size());
@@ -136,6 +142,7 @@ void shared_startup() {
   pools = make_zeroed<PoolSlot>("dts pools", pool_limit());
   limits = make_zeroed<LimitSlot>("dts limits", settings::max_limits);
   key_buckets = make_zeroed<KeyBucket>("dts keys", bucket_limit());
+  agent_waiters = make_zeroed<AgentWaiter>("dts agents", kAgentWaiters);
   turns = make_zeroed<TurnSlot>("dts turns", settings::max_lanes);
   slots = make_zeroed<ExecutorSlot>("dts executors", kMaxSlots);
   databases = make_zeroed<DatabaseSlot>("dts databases", settings::max_databases);

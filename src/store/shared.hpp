@@ -13,7 +13,10 @@ inline constexpr int kHeldMax = 60;   // tasks in one transaction: beyond 64 sub
 inline constexpr int kSlotWords = 4;  // 64 executors a word
 inline constexpr int kMaxSlots = 64 * kSlotWords;
 inline constexpr int kWaiters = 256;
-inline constexpr int kAgentLabels = 8;  // that a task may ask of an agent
+inline constexpr int kAgentLabels = 8;   // that a task may ask of an agent
+inline constexpr int kOfferLabels = 32;  // that an agent may offer
+inline constexpr int kOfferQueues = 32;  // that an agent may take from at once
+inline constexpr int kAgentWaiters = 512;
 inline constexpr int kRateSeconds = 64;
 inline constexpr int kRateBits = 24;
 
@@ -102,6 +105,7 @@ struct LaneSlot {
   int16 priority;
   int16 runner;  // core::Runner
   uint64 labels[kAgentLabels];
+  TimestampTz called_at;  // when an agent was last woken for it
   int32 lane;
   Oid db, owner;
   int32 queue_slot, pool;
@@ -111,6 +115,7 @@ struct LaneSlot {
   int32 limit[kScopes];       // slots, -1: none; under the directory's lock
   int32 limit_next[kScopes];  // in that limit's list of lanes
   pg_atomic_uint32 claims;    // claims in flight
+  pg_atomic_uint32 leased;    // tasks that agents have in hand, or are being claimed for them: each holds a place in the lane's limits
   int32 backoffs;
   TimestampTz since, last_use;
   uint64 merges;
@@ -179,6 +184,8 @@ enum Event : uint32 {
   kExited = 128,           // an executor left
   kWaiting = 512,          // a cap on unfinished tasks may be new
   kKeys = 256,             // parked tasks whose key may be free
+  kAgentCalled = 1 << 23,  // an agent was woken: look whether it came
+  kAgentLease = 1 << 24,   // an agent's lease is new, or changed
   kSignals = 1 << 17,      // waiting tasks may have got what they wait for
   kAgenda = 1 << 16,       // blocked tasks to look at
   kSchedules = 1 << 20,    // schedules changed
@@ -189,8 +196,9 @@ enum Event : uint32 {
 /// One database. The scheduler owns it; events and clock are atomic.
 struct DatabaseSlot {
   bool used;
-  bool gate;     // tasks may be claimed
-  bool evicted;  // its database is about to be dropped or copied: leave, do not come back
+  bool gate;       // tasks may be claimed
+  Oid task_table;  // of the installation that all this is about: after DROP and CREATE EXTENSION the same ids mean something else
+  bool evicted;    // its database is about to be dropped or copied: leave, do not come back
   Oid db;
   int pid;  // of its scheduler
   PGPROC* proc;
@@ -201,10 +209,11 @@ struct DatabaseSlot {
   pg_atomic_uint32 notes;        // 0: dts.request has no rows, and an attempt that failed need not look there before its task waits again
   pg_atomic_uint32 activity;     // tasks were submitted or steered since the last sweep
   pg_atomic_uint64 swept, sweeps, wakeups, started, suspects, lanes_merged;
-  pg_atomic_uint32 parked;  // 0: no task is parked behind a key
-  bool keys_counted;        // leases that outlived the shared memory hold their keys again
-  bool keys_all;            // every key is to be looked at
-  int32 key_count;          // keys to be looked at; under `Shared::key_lock`
+  pg_atomic_uint64 lapse_at;  // when the scheduler looks at the leases of agents next, as int64
+  pg_atomic_uint32 parked;    // 0: no task is parked behind a key
+  bool keys_counted;          // leases that outlived the shared memory hold their keys again
+  bool keys_all;              // every key is to be looked at
+  int32 key_count;            // keys to be looked at; under `Shared::key_lock`
   int64 key_notes[kKeyNotes];
   TimestampTz start_after;  // backoff of the launcher
   int32 failures;
@@ -219,6 +228,20 @@ struct Waiter {
   int64 task;
   PGPROC* proc;
   int outcome;  // core::State of the end, 0 until then
+};
+
+/// A session in dts.wait_for_work, and what its agent takes. Under `Shared::agent_lock`.
+struct AgentWaiter {
+  bool used;
+  bool asleep;  // has looked and found nothing: wake it; whoever does sets it back
+  Oid db;
+  PGPROC* proc;
+  Oid role;
+  TimestampTz since;
+  char name[NAMEDATALEN];
+  int32 queues, labels;
+  int32 queue[kOfferQueues];
+  uint64 label[kOfferLabels];
 };
 
 struct BoardKey {
@@ -239,12 +262,13 @@ struct LaneEntry {
 
 /// Head of it all. `directory` guards which slot belongs to what; it is taken before a lane's, pool's or slot's lock, never after.
 struct Shared {
-  LWLock directory, board_lock, waiter_lock, charge_lock, key_lock;
+  LWLock directory, board_lock, waiter_lock, charge_lock, key_lock, agent_lock;
   int launcher_pid;
   PGPROC* launcher;
   pg_atomic_uint32 launcher_events;
   pg_atomic_uint32 board_count;
   pg_atomic_uint32 waiter_count;
+  pg_atomic_uint32 agents_waiting;
   pg_atomic_uint32 executors;  // live and starting, in the whole cluster
   pg_atomic_uint32 wanting;    // pools that want an executor and cannot have one
   pg_atomic_uint64 next_generation;
@@ -263,6 +287,7 @@ extern PoolSlot* pools;
 extern LimitSlot* limits;
 extern TurnSlot* turns;
 extern KeyBucket* key_buckets;
+extern AgentWaiter* agent_waiters;
 extern ExecutorSlot* slots;
 extern DatabaseSlot* databases;
 extern HTAB* lane_table;

@@ -9,6 +9,7 @@
 #include "store/dependencies.hpp"
 #include "store/journal.hpp"
 #include "store/keys.hpp"
+#include "store/leases.hpp"
 #include "store/list.hpp"
 
 namespace dts::store {
@@ -130,6 +131,7 @@ void transaction_callback(XactEvent event, void*) {
     case XACT_EVENT_PRE_COMMIT:
       if (ended_tasks.n > 0) release_dependents();
       tallies_write();  // last: dependents that end count, too
+      if (ended_tasks.n > 0) DTS_POINT("touch.released");
       break;
     case XACT_EVENT_PRE_PREPARE:
       if (touched())
@@ -140,6 +142,7 @@ void transaction_callback(XactEvent event, void*) {
     case XACT_EVENT_COMMIT:
     case XACT_EVENT_PARALLEL_COMMIT:
       if (shared != nullptr) keys_end(true);
+      if (shared != nullptr) leases_end(true);
       agenda_end(true);
       if (shared != nullptr) on_commit();
       forget();
@@ -150,6 +153,7 @@ void transaction_callback(XactEvent event, void*) {
     case XACT_EVENT_ABORT:
     case XACT_EVENT_PARALLEL_ABORT:
       if (shared != nullptr) keys_end(false);
+      if (shared != nullptr) leases_end(false);
       agenda_end(false);
       if (shared != nullptr) on_abort();
       forget();
@@ -173,6 +177,10 @@ void subtransaction_callback(SubXactEvent event, SubTransactionId subid, SubTran
   while (queue_changes.n > 0 && static_cast<SubTransactionId>(queue_changes.items[queue_changes.n - 1].subid) >= subid) queue_changes.n--;
   while (limit_changes.n > 0 && static_cast<SubTransactionId>(limit_changes.items[limit_changes.n - 1].subid) >= subid) limit_changes.n--;
   tallies_subabort(subid);
+  if (shared != nullptr) {
+    keys_subabort(subid);
+    leases_subabort(subid);
+  }
   definitions_subabort();
 }
 

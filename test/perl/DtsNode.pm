@@ -164,6 +164,15 @@ sub release {
 	return;
 }
 
+# hold_scheduler(): it stops at the end of its next turn, until release('scheduler.turned'). Whenever it is awake it looks at everything, and so
+# hides a wake-up that was lost, or does a little later what another one forgot.
+sub hold_scheduler {
+	my ($self) = @_;
+	my ($pid) = $self->worker_pids('scheduler');
+	$self->pause_at('scheduler.turned', $pid);
+	return $self->wait_reached('scheduler.turned');
+}
+
 # session(DBNAME, %options): a psql that stays open (see DtsSession below); role: who it is.
 sub session {
 	my ($self, $dbname, %options) = @_;

@@ -10,6 +10,10 @@ SELECT dts.grant_usage('bad_user');
 SELECT dts.create_queue('Mixed "case" – queue');
 SELECT dts.create_handler('h', 'SELECT $1');
 SELECT dts.create_handler('h twice', 'SELECT 1; SELECT 2');
+SELECT dts.create_handler('outside', kind => 'external');
+CREATE ROLE bad_agent LOGIN;
+SELECT dts.grant_agent('bad_agent', ARRAY['default']);
+SELECT dts.revoke_agent('bad_agent', ARRAY['default']);
 SELECT dts.submit('SELECT 1', delay => '1 day', key => 'taken') AS waiting \gset
 SELECT dts.submit('SELECT 1/0', max_attempts => 1) AS dead \gset
 CALL dts.wait(:dead, '30 s') \gset
@@ -21,6 +25,7 @@ CREATE TABLE taker (call text, with_key boolean);
 INSERT INTO taker VALUES
     ($$dts.submit('SELECT 1', %s)$$, true),
     ($$dts.submit_handler('h', %s)$$, true),
+    ($$dts.submit_command(ARRAY['x'], %s)$$, true),
     ($$dts.submit_many('SELECT $1', ARRAY['[1]', '[2]']::jsonb[], %s)$$, false),
     ($$dts.submit_many(ARRAY['SELECT 1', 'SELECT 2'], %s)$$, false),
     ($$dts.submit_handler_many('h', ARRAY['1', '2']::jsonb[], %s)$$, false);
@@ -459,6 +464,90 @@ INSERT INTO bad (call, wants, says, as_role) VALUES
     ($$dts.drop_handler('h')$$, '42501', 'permission denied for handler "h"', 'bad_user'),
     (format('dts.cancel(%s)', :waiting), '42704', 'does not exist', 'bad_user'),
     ($$dts.create_queue('mine')$$, '42501', 'permission denied for function create_queue', 'bad_user');
+
+-- Commands and agents.
+INSERT INTO bad (call, wants, says) VALUES
+    ($$dts.submit_command(NULL)$$, '22004', '"argv" must not be null'),
+    ($$dts.submit_command('{}')$$, '22023', '"argv" must be an array of at least one string'),
+    ($$dts.submit_command(ARRAY[''])$$, '22023', '"argv" must begin with a program'),
+    ($$dts.submit_command(ARRAY['a', NULL])$$, '22004', '"argv" must not contain null'),
+    ($$dts.submit_command('{{a,b},{c,d}}')$$, '2202E', '"argv" must be a one-dimensional array'),
+    ($$dts.submit_command(ARRAY['a', repeat('x', 2000000)])$$, '54000', '"argv" is too large'),
+    ($$dts.submit_command(ARRAY['a'], env => '[]')$$, '22023', '"env" must be a JSON object'),
+    ($$dts.submit_command(ARRAY['a'], env => '1')$$, '22023', '"env" must be a JSON object'),
+    ($$dts.submit_command(ARRAY['a'], env => '{"": "x"}')$$, '22023', '"env" has an invalid name ""'),
+    ($$dts.submit_command(ARRAY['a'], env => '{"a=b": "x"}')$$, '22023', '"env" has an invalid name "a=b"'),
+    ($$dts.submit_command(ARRAY['a'], dir => '')$$, '22023', '"dir" must not be empty'),
+    ($$dts.submit_command(ARRAY['a'], container => '"debian"')$$, '22023', '"container" must be a JSON object'),
+    ($$dts.submit_command(ARRAY['a'], requires => ARRAY['a b'])$$, '22023', '"requires" has an invalid label "a b"'),
+    ($$dts.submit_command(ARRAY['a'], requires => ARRAY['a,b'])$$, '22023', '"requires" has an invalid label "a,b"'),
+    ($$dts.submit_command(ARRAY['a'], requires => ARRAY[''])$$, '22023', '"requires" has an invalid label ""'),
+    ($$dts.submit_command(ARRAY['a'], requires => ARRAY[NULL])$$, '22004', '"requires" must not contain null'),
+    ($$dts.submit_command(ARRAY['a'], requires => ARRAY(SELECT 'l' || n FROM generate_series(1, 9) n))$$, '22023', '"requires" has too many labels'),
+    ($$dts.submit_command(ARRAY['a'], requires => ARRAY(SELECT repeat('l', 60) || n FROM generate_series(1, 4) n))$$, '22023', '"requires" must be at most 200 bytes long'),
+    ($$dts.submit_command(ARRAY['a'], retry_exit_codes => '{}')$$, '22023', '"retry_exit_codes" must be an array of whole numbers'),
+    ($$dts.submit_command(ARRAY['a'], retry_exit_codes => ARRAY[NULL]::int[])$$, '22023', '"retry_exit_codes" must be an array of whole numbers'),
+    ($$dts.submit_many('[{"command": []}]'::jsonb)$$, '22023', '"argv" must be an array of at least one string'),
+    ($$dts.submit_many('[{"command": "ls"}]'::jsonb)$$, '22023', '"argv" must be an array of at least one string'),
+    ($$dts.submit_many('[{"command": ["a"], "args": []}]'::jsonb)$$, '22023', '"args" in element 0 of argument "tasks" does not go with "command"'),
+    ($$dts.submit_many('[{"command": ["a"], "sql": "SELECT 1"}]'::jsonb)$$, '22023', 'must have either "sql" or "handler" or "command"'),
+    ($$dts.submit_many('[{"sql": "SELECT 1", "env": {}}]'::jsonb)$$, '22023', '"env" in element 0 of argument "tasks" does not go without "command"'),
+    ($$dts.submit_many('[{"command": ["a"], "requires": "gpu"}]'::jsonb)$$, '22023', '"requires" must be an array of strings'),
+    ($$dts.submit_many('[{"command": ["a"], "retry_exit_codes": [1.5]}]'::jsonb)$$, '22023', '"retry_exit_codes" must be an array of whole numbers'),
+    ($$dts.create_handler('q', kind => 'shell')$$, '22023', '"kind": "shell"'),
+    ($$dts.create_handler('q', 'SELECT 1', kind => 'external')$$, '22023', '"sql" does not go with kind external'),
+    ($$dts.create_handler('q', kind => 'external', transactional => true)$$, '22023', '"transactional" does not go with kind external'),
+    ($$dts.create_handler('q', 'SELECT 1', requires => ARRAY['gpu'])$$, '22023', '"requires" needs kind external'),
+    ($$dts.create_handler('q', kind => 'external', requires => ARRAY['a b'])$$, '22023', '"requires" has an invalid label'),
+    ($$dts.alter_handler('outside', 'SELECT 1')$$, '22023', '"sql" does not go with kind external'),
+    ($$dts.submit_handler('outside', transactional => true)$$, '22023', '"transactional" cannot be true'),
+    ($$dts.claim(NULL, ARRAY['default'])$$, '22004', '"agent" must not be null'),
+    ($$dts.claim('', ARRAY['default'])$$, '22023', '"agent" must be 1 to 63 bytes'),
+    ($$dts.claim(repeat('x', 64), ARRAY['default'])$$, '22023', '"agent" must be 1 to 63 bytes'),
+    ($$dts.claim('a', ARRAY['nope'])$$, '42704', 'queue "nope" does not exist'),
+    ($$dts.claim('a', '{}')$$, '22023', '"queues" must name 1 to 32 queues'),
+    ($$dts.claim('a', ARRAY[NULL]::text[])$$, '22004', '"queues" must not contain null'),
+    ($$dts.claim('a', ARRAY['default'], ARRAY['a b'])$$, '22023', '"labels" has an invalid label'),
+    ($$dts.claim('a', ARRAY['default'], ARRAY(SELECT 'l' || n FROM generate_series(1, 33) n))$$, '22023', '"labels" has too many labels'),
+    ($$dts.claim('a', ARRAY['default'], max => 0)$$, '22023', '"max" must be between 1 and 1000'),
+    ($$dts.claim('a', ARRAY['default'], max => NULL)$$, '22023', '"max" must be between 1 and 1000'),
+    ($$dts.claim('a', ARRAY['default'], max => 1001)$$, '22023', '"max" must be between 1 and 1000'),
+    ($$dts.claim('a', ARRAY['default'], lease => NULL)$$, '22004', '"lease" must not be null'),
+    ($$dts.claim('a', ARRAY['default'], lease => '0.5 s')$$, '22023', '"lease" must be between 1 second and 1 day'),
+    ($$dts.claim('a', ARRAY['default'], lease => '-1 day')$$, '22023', '"lease" must be between 1 second and 1 day'),
+    ($$dts.claim('a', ARRAY['default'], lease => '25 hours')$$, '22023', '"lease" must be between 1 second and 1 day'),
+    ($$dts.heartbeat(NULL)$$, '22004', '"agent" must not be null'),
+    ($$dts.complete(NULL, gen_random_uuid())$$, '22004', '"task" must not be null'),
+    ($$dts.complete(1, NULL)$$, '22004', '"token" must not be null'),
+    ($$dts.complete(1, gen_random_uuid())$$, 'TQ010', 'the lease on task 1 is over'),
+    ($$dts.complete(-1, gen_random_uuid(), to_jsonb(repeat('x', 100000)))$$, '54000', '"result" is too large'),
+    ($$dts.fail(1, NULL, 'x')$$, '22004', '"token" must not be null'),
+    ($$dts.fail(1, gen_random_uuid(), NULL)$$, 'TQ010', 'the lease on task 1 is over'),
+    ($$dts.fail(1, gen_random_uuid(), 'x', delay => '-1 s')$$, '22023', '"delay" must not be negative'),
+    ($$dts.fail(1, gen_random_uuid(), 'x', delay => '101 years')$$, '22023', '"delay" must be at most 100 years'),
+    ($$dts.fail(1, gen_random_uuid(), 'x', fields => to_jsonb(repeat('x', 100000)))$$, '54000', '"fields" is too large'),
+    ($$dts.log(1, gen_random_uuid(), NULL)$$, '22004', '"chunk" must not be null'),
+    ($$dts.log(1, gen_random_uuid(), 'x', NULL)$$, '22004', '"stream" must not be null'),
+    ($$dts.log(1, gen_random_uuid(), 'x', '')$$, '22023', '"stream" must be 1 to 63 bytes'),
+    ($$dts.log(1, gen_random_uuid(), 'x', seq => 0)$$, '22023', '"seq" must be positive'),
+    ($$dts.log(1, gen_random_uuid(), repeat('x', 65537))$$, '54000', '"chunk" is too large'),
+    ($$dts.log(NULL, NULL, 'x')$$, 'TQ010', 'the lease on task NULL is over'),
+    ($$dts.claimed_parents(NULL, NULL)$$, 'TQ010', 'the lease on task NULL is over'),
+    ($$CALL dts.wait_for_work('a', ARRAY['default'], timeout => '-1 s')$$, '22023', '"timeout" must be between 0 and 10 minutes'),
+    ($$CALL dts.wait_for_work('a', ARRAY['default'], timeout => '11 minutes')$$, '22023', '"timeout" must be between 0 and 10 minutes'),
+    ($$CALL dts.wait_for_work('a', ARRAY['default'])$$, '25001', 'cannot run inside a transaction block'),
+    ($$dts.grant_agent(NULL, ARRAY['default'])$$, '22004', '"role" must not be null'),
+    ($$dts.grant_agent('nope', ARRAY['default'])$$, '42704', 'role "nope" does not exist'),
+    ($$dts.grant_agent('bad_user', NULL)$$, '22023', '"queues" must name a queue'),
+    ($$dts.grant_agent('bad_user', '{}')$$, '22023', '"queues" must name a queue'),
+    ($$dts.grant_agent('bad_user', ARRAY['nope'])$$, '42704', 'queue "nope" does not exist'),
+    ($$dts.revoke_agent(NULL)$$, '22004', '"role" must not be null'),
+    ($$dts.revoke_agent('nope')$$, '42704', 'role "nope" does not exist'),
+    ($$dts.revoke_agent('bad_user', ARRAY['nope'])$$, '42704', 'queue "nope" does not exist');
+INSERT INTO bad (call, wants, says, as_role) VALUES
+    ($$dts.claim('a')$$, '42501', 'permission denied for function claim', 'bad_user'),
+    ($$dts.claim('a')$$, '42501', 'no queue is granted to role', 'bad_agent'),
+    ($$dts.claim('a', ARRAY['default'])$$, '42501', 'permission denied to claim from queue "default"', 'bad_agent');
 
 -- The check: state, message, and nothing written.
 CREATE FUNCTION bad_call(b bad) RETURNS SETOF text LANGUAGE plpgsql AS $$

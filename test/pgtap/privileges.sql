@@ -7,6 +7,9 @@ CREATE ROLE priv_member LOGIN IN ROLE priv_a;
 CREATE ROLE priv_monitor LOGIN;
 CREATE ROLE priv_admin LOGIN;
 CREATE ROLE priv_revoked LOGIN;
+CREATE ROLE priv_agent LOGIN;
+SELECT dts.create_queue('for agents');
+SELECT dts.grant_agent('priv_agent', ARRAY['for agents']);
 SELECT dts.grant_usage(r) FROM unnest(ARRAY['priv_a', 'priv_b', 'priv_member', 'priv_revoked']) r;
 SELECT dts.grant_monitor('priv_monitor');
 SELECT dts.grant_admin('priv_admin');
@@ -15,7 +18,7 @@ SELECT dts.submit('SELECT 1', delay => '1 s') AS revoked \gset
 RESET ROLE;
 SELECT dts.revoke_all('priv_revoked');
 
--- The matrix. u: dts.grant_usage, m: dts.grant_monitor, a: dts.grant_admin gives it. A new function must be entered here.
+-- The matrix. g: dts.grant_agent, u: dts.grant_usage, m: dts.grant_monitor, a: dts.grant_admin gives it. A new function must be entered here.
 CREATE TABLE may (name text, roles text);
 INSERT INTO may VALUES
     ('submit', 'ua'), ('submit_handler', 'ua'), ('submit_many', 'ua'), ('submit_handler_many', 'ua'), ('after', 'ua'), ('after_batch', 'ua'), ('batch_progress', 'ua'), ('current_task', 'ua'), ('parent_results', 'ua'), ('node', 'ua'), ('param', 'ua'), ('create_workflow', 'ua'), ('drop_workflow', 'ua'), ('validate_workflow', 'ua'),
@@ -24,18 +27,20 @@ INSERT INTO may VALUES
     ('retry', 'ua'), ('redrive', 'ua'), ('redrive_queue', 'ua'), ('progress', 'ua'), ('wait', 'ua'), ('result', 'ua'), ('explain', 'ua'), ('create_handler', 'ua'), ('alter_handler', 'ua'),
     ('schedule', 'ua'), ('alter_schedule', 'ua'), ('unschedule', 'ua'), ('pause_schedule', 'ua'), ('resume_schedule', 'ua'), ('run_now', 'ua'), ('backfill', 'ua'),
     ('cancel_backfill', 'ua'), ('agenda', 'ua'), ('explain_schedule', 'ua'), ('scheduled_for', 'ua'), ('scheduled', 'ua'), ('create_calendar', 'ua'), ('alter_calendar', 'ua'),
+    ('submit_http', 'ua'), ('submit_mail', 'ua'), ('create_secret', 'ua'), ('alter_secret', 'ua'), ('drop_secret', 'ua'), ('create_request_handler', 'ua'), ('alter_request_handler', 'ua'), ('allow_host', 'a'), ('deny_host', 'a'), ('remove_rule', 'a'), ('reencrypt_secrets', 'a'), ('reset_host', 'a'),
     ('drop_calendar', 'ua'), ('create_notification', 'ua'), ('alter_notification', 'ua'), ('drop_notification', 'ua'), ('check_timing', 'uma'), ('next_runs', 'uma'), ('import_pg_cron', 'a'),
-    ('submit_http', 'ua'), ('submit_mail', 'ua'), ('create_secret', 'ua'), ('alter_secret', 'ua'), ('drop_secret', 'ua'), ('create_request_handler', 'ua'), ('alter_request_handler', 'ua'),
-    ('allow_host', 'a'), ('deny_host', 'a'), ('remove_rule', 'a'), ('reencrypt_secrets', 'a'), ('reset_host', 'a'),
     ('drop_handler', 'ua'), ('state', 'uma'), ('version', 'uma'), ('create_queue', 'a'), ('alter_queue', 'a'), ('drop_queue', 'a'), ('pause', 'a'), ('resume', 'a'), ('set_limit', 'a'), ('in_progress', 'a'), ('drain', 'a'),
+    ('submit_command', 'ua'), ('task_log', 'ua'), ('claim', 'g'), ('heartbeat', 'g'), ('complete', 'g'), ('fail', 'g'), ('log', 'g'), ('wait_for_work', 'g'), ('claimed_parents', 'g'),
+    ('grant_agent', ''), ('revoke_agent', ''),
     ('stuck', 'ma'), ('stats', 'ma'), ('metrics', 'ma'), ('health', 'ma'), ('doctor', 'ma'), ('rescan', 'a'), ('adopt', 'a'), ('grant_usage', ''), ('grant_monitor', ''), ('grant_admin', ''), ('revoke_all', '');
 CREATE TABLE helper (name text, roles text);
 INSERT INTO helper VALUES
+    ('_waiting_agents', 'uma'),
     ('_state_name', 'uma'), ('_kind_name', 'uma'), ('_role_name', 'uma'), ('_slots', 'uma'), ('_held', 'uma'), ('_queue_stats', 'uma'), ('_limit_state', 'uma'), ('_hosts', 'uma'), ('_progress', 'uma'), ('_caller_may', 'uma'), ('_caller_sees', 'uma'),
     ('_reading', 'uma'), ('_due_times', 'uma'), ('_schedule_tag', 'ua'), ('_import_pg_cron_json', 'a'),
     ('_state', 'uma'), ('_parents', 'ua'), ('_admin_marker', 'a'), ('_monitor_marker', 'm'), ('_database_stats', 'ma'), ('_fence', 'ma');
 CREATE TABLE kind (letter text, role text);
-INSERT INTO kind VALUES ('-', 'priv_nothing'), ('-', 'priv_revoked'), ('u', 'priv_a'), ('u', 'priv_member'), ('m', 'priv_monitor'), ('a', 'priv_admin');
+INSERT INTO kind VALUES ('-', 'priv_nothing'), ('-', 'priv_revoked'), ('u', 'priv_a'), ('u', 'priv_member'), ('m', 'priv_monitor'), ('a', 'priv_admin'), ('g', 'priv_agent');
 
 SELECT set_eq($$SELECT DISTINCT proname::text FROM pg_proc WHERE pronamespace = 'dts'::regnamespace AND proname !~ '^_'$$, 'SELECT name FROM may', 'the matrix holds every public function');
 CREATE FUNCTION try_call(f oid, role text) RETURNS text LANGUAGE plpgsql AS $$
@@ -58,7 +63,7 @@ SELECT is_empty($$SELECT k.role, p.oid::regprocedure FROM pg_proc p CROSS JOIN k
     'private functions: only what the views need');
 SELECT is_empty($$SELECT k.role, c.relname, v.privilege FROM pg_class c CROSS JOIN kind k CROSS JOIN unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER']) v(privilege)
     WHERE c.relnamespace = 'dts'::regnamespace AND c.relkind IN ('r', 'p', 'v')
-      AND has_table_privilege(k.role, c.oid, v.privilege) <> (c.relkind = 'v' AND v.privilege = 'SELECT' AND k.letter <> '-')$$, 'tables: nothing; views: SELECT only');
+      AND has_table_privilege(k.role, c.oid, v.privilege) <> (c.relkind = 'v' AND v.privilege = 'SELECT' AND k.letter NOT IN ('-', 'g'))$$, 'tables: nothing; views: SELECT only');
 SELECT is_empty($$SELECT k.role, c.relname FROM pg_class c CROSS JOIN kind k WHERE c.relnamespace = 'dts'::regnamespace AND c.relkind = 'S'
     AND (has_sequence_privilege(k.role, c.oid, 'USAGE') OR has_sequence_privilege(k.role, c.oid, 'SELECT') OR has_sequence_privilege(k.role, c.oid, 'UPDATE'))$$, 'sequences: nothing');
 SELECT is_empty($$SELECT role FROM kind WHERE has_schema_privilege(role, 'dts', 'CREATE')$$, 'nobody may create in the schema');

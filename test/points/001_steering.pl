@@ -86,7 +86,7 @@ for my $step (@steps) {
 }
 $node->wait_for('SELECT count(*) FROM dts.request', '0');
 $node->healthy;
-unlike(slurp_file($node->logfile), qr/a task's transaction failed: canceling/, 'no interrupt struck the executor outside of the task that it was meant for');
+unlike(slurp_file($node->logfile), qr/a task's transaction failed: canceling|ERROR:  canceling statement/, 'no interrupt struck the executor outside of the task that it was meant for');
 
 # The server dies with the executor. The sweep's counter begins anew each time.
 for my $step (grep { $_->[0] =~ /claimed|started|returned|before_commit|visible/ } @steps) {
@@ -104,10 +104,33 @@ for my $step (grep { $_->[0] =~ /claimed|started|returned|before_commit|visible/
 $node->wait_for('SELECT count(*) FROM dts.request', '0');
 $node->healthy;
 
+# What was promised is on file, and comes before anything else after a crash: also if the scheduler has no second turn, and the task had not
+# begun, so that nothing else is known of it.
+my ($dying, $its_pid) = stop_at('executor.published');
+is(answer("cancel($dying)"), 'cancelling', 'a promise before the server dies');
+$node->pause_at('scheduler.turned');
+$node->kill9($its_pid);
+$node->release('executor.published');
+$node->wait_back;
+ended($dying, 'the server died, and its scheduler is slow', qr/^cancelled$/);
+$node->release('scheduler.turned');
+
+# ---- a signal that comes late finds another task
+my $before = $node->submit('SELECT pg_sleep(600)');
+my $struck = $node->running_pid($before);
+is(answer("cancel($before)"), 'cancelled', 'one task is interrupted');
+my ($other) = stop_at('executor.started');
+is(($node->worker_pids('executor'))[0], $struck, 'by the same process');
+is(kill('USR2', $struck), 1, 'its signal comes again');
+$node->release('executor.started');
+ended($other, 'the next task', qr/^succeeded$/);
+is($node->runs_of($other), '1 succeeded', 'it was not disturbed');
+
 # ---- the caller of dts.cancel stops between its steps
 for my $point ('cancel.posted', 'cancel.scanned') {
 	my ($id) = stop_at('executor.published');
 	my $caller = $node->session;
+	$caller->query(q{SET dts.steer_wait = '60s'});    # on a slow machine it would be over before the caller looks again
 	$node->pause_at($point, $caller->{pid});
 	$caller->send("SELECT dts.cancel($id)");
 	$node->wait_reached($point);
@@ -137,9 +160,11 @@ $node->pause_at('executor.closed', $pid);
 $id = $node->submit('SELECT 1/0', max_attempts => 2);
 $node->wait_reached('executor.closed');
 is(answer("reschedule($id, delay => '1 hour')"), 'noted', 'a reschedule while an attempt fails');
+$node->hold_scheduler;    # it would do the same, a moment too late
 $node->release('executor.closed');
 $node->wait_for("SELECT count(*) FROM dts.runs WHERE task = $id", '1');
 is($node->safe_psql('postgres', "SELECT run_at > now() + '50 minutes' FROM dts.tasks WHERE id = $id"), 't', 'the next attempt is when it was asked for');
+$node->release('scheduler.turned');
 is(answer("cancel($id)"), 'cancelled', 'it waits');
 
 $node->healthy;

@@ -9,8 +9,9 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use DtsNode;
 
-my $node = DtsNode->start_new('main', conf => "restart_after_crash = on\ndts.max_workers = 2\n");
-$node->safe_psql('postgres', 'CREATE TABLE effect (task int)');
+my $node = DtsNode->start_new('main', conf => "restart_after_crash = on\ndts.max_workers = 2\ndts.batch_budget = '1s'\n");
+# A claim in queue "many" wants more rows than there are: it looks at its ranges to their ends, and must put back what is due later.
+$node->safe_psql('postgres', q{CREATE TABLE effect (task int); SELECT dts.create_queue('many', batch_size => 20)});
 
 # Two executors that are idle.
 sub two_idle {
@@ -37,9 +38,26 @@ sub blocked {
 
 # ---- a wake-up is passed on: two tasks of one commit run at the same time
 two_idle();
+$node->hold_scheduler;
 $node->safe_psql('postgres', q{SELECT dts.submit_many(ARRAY['SELECT pg_sleep(600)', 'SELECT pg_sleep(600)'])});
 $node->wait_for('SELECT count(*) FROM dts.running', '2');
+$node->release('scheduler.turned');
 is($node->safe_psql('postgres', q{SELECT string_agg(dts.cancel(id), ' ') FROM dts.running}), 'cancelled cancelled', 'both ran');
+
+# ---- idle bit, look, wait: a submit after the look. Before there are batches, whose timer would end the wait.
+blocked(
+	sub {
+		my ($pid) = @_;
+		$node->hold_scheduler;
+		$node->pause_at('executor.looked', $pid);
+		my $first = $node->submit('SELECT 1');
+		$node->wait_reached('executor.looked');
+		my $last = $node->submit('SELECT 2');
+		$node->release('executor.looked');
+		$node->wait_state($_, 'succeeded') for $first, $last;
+		$node->release('scheduler.turned');
+		pass('a task that came between look and wait ran');
+	});
 
 # ---- submit: visible, not yet offered
 for my $death (0, 1) {
@@ -81,14 +99,25 @@ for my $point ('claim.taken', 'claim.snapshot', 'claim.scanned') {
 		sub {
 			my ($pid) = @_;
 			$node->pause_at($point, $pid);
-			my @ids = ($node->submit('SELECT 1'));
+			my @ids = ($node->submit('SELECT 1', queue => 'many'));
 			$node->wait_reached($point);
-			push @ids, map { $node->submit("SELECT $_") } 2 .. 3;
+			push @ids, map { $node->submit("SELECT $_", queue => 'many') } 2 .. 3;
 			$node->release($point);
 			$node->wait_state($_, 'succeeded') for @ids;
 			pass("$point: what came meanwhile ran");
 		});
 }
+
+# ---- a batch that ends early, since its first task has left something in the session, lets go of the rest
+two_idle();
+my @batch = split /\n/, $node->safe_psql('postgres', q{SELECT dts.submit_many(ARRAY['PREPARE p AS SELECT 1', 'SELECT 2', 'SELECT 3'], queue => 'many')});
+$node->wait_state($_, 'succeeded') for @batch;
+
+# ---- a claim whose range goes on into the future
+my $future = $node->submit('SELECT 1', queue => 'many', delay => '2 s');
+$node->safe_psql('postgres', 'SELECT dts.rescan()');
+$node->wait_state($node->submit('SELECT 2', queue => 'many'), 'succeeded');
+$node->wait_state($future, 'succeeded');
 
 # ---- a row that moves under a claim
 two_idle();
@@ -102,19 +131,6 @@ $node->wait_state($next, 'succeeded');
 is($node->safe_psql('postgres', "SELECT state FROM dts.tasks WHERE id = $id"), 'scheduled', 'it was passed by');
 is($node->safe_psql('postgres', "SELECT dts.reschedule($id)"), 'changed', 'and back');
 $node->wait_state($id, 'succeeded');
-
-# ---- idle bit, look, wait: a submit after the look
-blocked(
-	sub {
-		my ($pid) = @_;
-		$node->pause_at('executor.looked', $pid);
-		my $first = $node->submit('SELECT 1');
-		$node->wait_reached('executor.looked');
-		my $last = $node->submit('SELECT 2');
-		$node->release('executor.looked');
-		$node->wait_state($_, 'succeeded') for $first, $last;
-		pass('a task that came between look and wait ran');
-	});
 
 # ---- a rolled back savepoint frees its row at once, in the middle of the transaction
 two_idle();

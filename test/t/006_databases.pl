@@ -93,6 +93,25 @@ $node->safe_psql('postgres', "SELECT pg_cancel_backend($dropper->{pid})");
 $dropper->close;
 ran('three', 'after a cancelled drop');
 
+# ---- drop while it waits for an executor: others must not go on making room for it
+$node->safe_psql('postgres', 'ALTER SYSTEM SET dts.max_workers = 1');
+$node->safe_psql('postgres', 'CREATE ROLE second LOGIN');
+$node->reload;
+$node->safe_psql('two', q{SELECT dts.grant_usage('second')});
+$node->wait_state($node->submit('SELECT 1', dbname => 'two', owner => 'second'), 'succeeded', 'two');
+my $hog = $node->submit('SELECT pg_sleep(120)', dbname => 'two');
+$node->wait_for("SELECT count(*) FROM dts.running WHERE id = $hog", '1', 'two');
+create('wants');
+$node->submit('SELECT 1', dbname => 'wants');
+$node->wait_for(q{SELECT sum(value) FROM dts.stats() WHERE name = 'pools_wanting'}, '1');
+quickly('DROP DATABASE wants WITH (FORCE)', 'a database that waits for an executor');
+is($node->safe_psql('postgres', q{SELECT sum(value) FROM dts.stats() WHERE name = 'pools_wanting'}), '0', 'nobody waits for one any more');
+$node->safe_psql('two', "SELECT dts.cancel($hog)");
+$node->wait_state($node->submit('SELECT 1', dbname => 'two', owner => 'second'), 'succeeded', 'two');
+pass('an executor of another owner is started');
+$node->safe_psql('postgres', 'ALTER SYSTEM RESET dts.max_workers');
+$node->reload;
+
 # ---- drop while a task runs
 $blocker->close;
 my $running = $node->submit('SELECT pg_sleep(60)', dbname => 'three');

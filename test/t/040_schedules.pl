@@ -58,6 +58,15 @@ my $stopped = $sql->('SELECT clock_timestamp()');
 $node->wait_for("SELECT clock_timestamp() > '$stopped'::timestamptz + '4 s'::interval");
 kill 'CONT', $scheduler;
 $node->wait_for("SELECT count(*) >= 2 FROM effect WHERE due > '$stopped'::timestamptz + '5 s'::interval");
+# What passes by itself decides nothing: here a lock that cannot be had; a full disk is the same.
+my $locker = $node->session('postgres');
+$locker->query('BEGIN; LOCK TABLE dts.task IN SHARE MODE');
+$node->wait_for(q{SELECT count(*) FROM dts.schedules WHERE name = 'tick' AND trouble ~ 'could not be looked at'}, '1');
+my $unlocked = $sql->('SELECT clock_timestamp()');
+$locker->query('COMMIT');
+$locker->close;
+$node->wait_for("SELECT count(*) >= 2 FROM effect WHERE due > '$unlocked'::timestamptz");
+is($sql->(q{SELECT count(*) FROM dts.fires WHERE schedule = 'tick' AND decision = 'failed'}), '0', 'a due time whose task could not be submitted for want of a lock is not given up');
 $sql->(q{SELECT dts.pause_schedule('tick')});
 $node->wait_done;
 exactly_once($node, 'tick');

@@ -13,6 +13,7 @@ import work_flow  # noqa: E402
 import work_graph  # noqa: E402
 import work_idle  # noqa: E402
 import work_limits  # noqa: E402
+import work_schedules  # noqa: E402
 import work_submit  # noqa: E402
 from dts import Dts  # noqa: E402
 from floor import Floor  # noqa: E402
@@ -33,6 +34,7 @@ WORKLOADS = {
     "submit-many": (work_submit.submit_many, "100,000 tasks in one call beside INSERT ... SELECT"),
     "pinned": (work_flow.pinned, "drain while another session holds a snapshot"),
     "graph": (work_graph.graph, "chain, fan-out and join, random graph beside independent tasks, cascade of skips"),
+    "schedules": (work_schedules.schedules, "many schedules: lateness, a change, ten thousand in one second, start-up, idle"),
     "flows": (work_graph.flows, "small workflows, started in one call"),
     "limit-queues": (work_limits.queues, "1,000 queues of limit 1, beside the same without limits"),
     "limit-rate": (work_limits.rate, "one queue with 1,000 a second and no burst"),

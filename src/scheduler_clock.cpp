@@ -1,0 +1,68 @@
+// A clock that was set back: what was due by the old one must not wait until the new one gets there again.
+#include "clock_watch.hpp"
+#include "schedules.hpp"
+#include "scheduler_transaction.hpp"
+#include "store/definitions.hpp"
+
+namespace dts {
+
+namespace {
+
+constexpr int kPortion = 1000;  // tasks in one transaction
+
+/// Due before the step, or waiting for a next attempt: times that dts itself counted from the old clock. What somebody asked for by the
+/// clock on the wall stays.
+pg::Statement stranded{
+    "SELECT t.id FROM dts.task t WHERE t.id > $1 AND t.state = 0 AND t.run_at > $2 AND (t.run_at <= $3 OR t.attempt > 0) ORDER BY t.id "
+    "LIMIT 1000",
+    3,
+    {INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID}};
+
+/// Intervals after an end begin anew with the next look, which sees to it that they wait at most once their length.
+pg::Statement intervals{
+    "UPDATE dts.schedule_clock c SET next_fire = $1 FROM dts.schedule s WHERE s.id = c.schedule AND c.next_fire > $1 AND s.timing ~* "
+    "'after\\s+end\\s*$'",
+    1,
+    {TIMESTAMPTZOID}};
+
+void bring_back(int64 id, TimestampTz was, TimestampTz now) {
+  store::TaskTable table = store::TaskTable::open();
+  store::Task t;
+  const bool locked = table.lock(id, &t) == store::TaskTable::Found::Locked;
+  const store::Lane* const lane = locked ? store::lane_by_id(t.lane) : nullptr;
+  if (lane != nullptr && t.state == core::State::Ready) {
+    store::Task moved = t;
+    moved.run_at = t.run_at <= was ? now : t.run_at - (was - now);
+    table.update(t, moved, lane->info, lane->info);
+  } else if (lane != nullptr) {
+    table.keep(t, lane->info);
+  }
+  table.close();
+}
+
+}  // namespace
+
+void clock_set_back(TimestampTz was, TimestampTz now) {
+  ereport(LOG, (errmsg("dts: the clock was set back by %ld seconds", static_cast<long>((was - now) / USECS_PER_SEC))));
+  int64 last = 0;
+  int n = kPortion;
+  auto* const id = static_cast<int64*>(palloc(sizeof(int64) * kPortion));
+  while (n == kPortion) {
+    n = 0;
+    if (!in_transaction("bringing back tasks that were due", [&] {
+          const Datum values[] = {Int64GetDatum(last), TimestampTzGetDatum(now), TimestampTzGetDatum(was)};
+          n = ids(stranded, values, kPortion, id);
+          for (int i = 0; i < n; i++) bring_back(id[i], was, now);
+        }))
+      break;
+    if (n > 0) last = id[n - 1];
+    CHECK_FOR_INTERRUPTS();
+  }
+  in_transaction("intervals after a clock was set back", [] {
+    const Datum values[] = {TimestampTzGetDatum(schedule_now())};
+    each_row(intervals, values, [](uint64) {});
+  });
+  schedules_changed(false);
+}
+
+}  // namespace dts

@@ -1,0 +1,124 @@
+# Clock steps around a whole server (test/clock): no fire lost, none doubled, nothing that stands still.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::Bin/../perl";
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use DtsNode;
+
+my $folder = PostgreSQL::Test::Utils::tempdir();
+my ($library, $file) = ("$folder/clock_shift.so", "$folder/shift");
+my $source = "$FindBin::Bin/../clock/clock_shift.c";
+plan skip_all => 'no C compiler' if system("cc -shared -fPIC -O1 -o $library $source 2>/dev/null") != 0;
+
+# clock(SECONDS): how far the server's clock is off from now on. All its processes see it at once; the kernel, which would tell the scheduler
+# of a clock that was set, knows nothing of it, so a reload does.
+sub clock {
+	my ($node, $seconds) = @_;
+	open my $out, '+<', $file or die $!;
+	syswrite $out, pack('q', $seconds * 1_000_000) or die $!;
+	close $out;
+	$node->reload if defined $node;
+	return;
+}
+
+sub shifted {
+	my ($body) = @_;
+	local $ENV{LD_PRELOAD} = $library;
+	local $ENV{CLOCK_SHIFT_FILE} = $file;
+	return $body->();
+}
+
+{
+	open my $out, '>', $file or die $!;
+	print $out pack('q', 0);
+	close $out;
+}
+my $node = DtsNode->new('main');
+$node->init(conf => "restart_after_crash = on\n");
+shifted(sub { $node->start });
+my $sql = sub { return $node->safe_psql('postgres', @_) };
+$sql->('CREATE EXTENSION dts; CREATE TABLE effect (schedule text, due timestamptz)');
+my $effect = 'INSERT INTO effect SELECT schedule, due_at FROM dts.scheduled()';
+$sql->("SELECT dts.schedule('sec', '* * * * * *', '$effect', missed => 'all', missed_max => 20, overlap => 'allow', overlap_max => 200)");
+$sql->("SELECT dts.schedule('hour-' || m, '0 * * * *', '$effect', missed => m) FROM unnest(ARRAY['skip', 'once']) m");
+$sql->("SELECT dts.schedule('drift', 'every 1 second after end', '$effect')");
+
+# Since the first decision every second was decided once, and what was fired had its effect once.
+sub exactly_once {
+	my ($what) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	$sql->(q{SELECT dts.pause_schedule('sec')});
+	$node->wait_for(q{SELECT count(*) FROM dts.task t JOIN dts.schedule_run r ON r.task = t.id JOIN dts.schedule s ON s.id = r.schedule WHERE s.name <> 'drift'}, '0');
+	is($sql->('SELECT schedule, due FROM effect GROUP BY 1, 2 HAVING count(*) > 1'), '', "$what: no due time had its effect twice");
+	is( $sql->(q{SELECT (sum(count) - (extract(epoch FROM max(due_to) - min(due_at)) + 1))::int, count(*) FILTER (WHERE decision = 'fired') = (SELECT count(*) FROM effect WHERE schedule = 'sec')
+			FROM dts.fires WHERE schedule = 'sec' AND decision <> 'waiting'}), '0|t', "$what: each was decided once, and what was fired ran");
+	$sql->(q{SELECT dts.resume_schedule('sec')});
+	return;
+}
+
+sub beats {
+	my ($schedule, $what) = @_;
+	my $n = $sql->("SELECT count(*) FROM effect WHERE schedule = '$schedule'");
+	$node->wait_for("SELECT count(*) > $n + 1 FROM effect WHERE schedule = '$schedule'");
+	return pass("$what: $schedule goes on");
+}
+
+beats('sec', 'before');
+my $began = time;
+is(abs($sql->('SELECT extract(epoch FROM clock_timestamp())::int') - time) < 5, 1, 'the server has the right time');
+
+# ---- five hours forward
+clock($node, 5 * 3600);
+$node->wait_for(q{SELECT count(DISTINCT schedule) FROM dts.fires WHERE schedule LIKE 'hour-%' AND reason = 'missed'}, '2');
+is(abs($sql->('SELECT extract(epoch FROM clock_timestamp())::int') - time - 5 * 3600) < 5, 1, 'the server believes in the new time');
+like($sql->(q{SELECT sum(count) FROM dts.fires WHERE schedule = 'hour-skip'}), qr/^[56]$/, 'skip: the hours are on record');
+is($sql->(q{SELECT count(*) FROM effect WHERE schedule = 'hour-skip' AND due < clock_timestamp() - '1 min'::interval}), '0', '... and not run');
+$node->wait_for(q{SELECT count(*) FROM effect WHERE schedule = 'hour-once'}, '1');
+beats($_, 'forward') for 'sec', 'drift';
+exactly_once('forward');
+
+# ---- two hours back: what was decided stays decided; what waits for an interval after an end waits once its length
+my $mark = $sql->(q{SELECT fired_until FROM dts.schedules WHERE name = 'sec'});
+my $decided = $sql->(q{SELECT count(*) FROM dts.fires WHERE schedule IN ('sec', 'hour-skip', 'hour-once')});
+$sql->(q{SELECT dts.create_queue('held', paused => true), dts.create_queue('late', retry => '{"strategy": "fixed", "base": 5, "jitter": "none"}')});
+my $held = $sql->(q{SELECT dts.submit('SELECT 1', queue => 'held')});
+my $asked = $sql->(q{SELECT dts.submit('SELECT 1', run_at => clock_timestamp() - '30 minutes'::interval + '1 hour'::interval)});
+$sql->('CREATE TABLE good ()');
+$sql->('DROP TABLE good');
+my $retried = $sql->(q{SELECT dts.submit('TABLE good', queue => 'late')});
+$node->wait_for("SELECT attempts FROM dts.tasks WHERE id = $retried AND state <> 'running'", '1');
+clock($node, 3 * 3600);
+$sql->('CREATE TABLE good ()');
+beats('drift', 'back');
+$sql->(q{SELECT dts.resume('held')});
+$node->wait_state($held, 'succeeded');
+pass('back: a task that was due before runs');
+$node->wait_state($retried, 'succeeded');
+pass('back: a task that waited for its next attempt waits no longer than it would have');
+is($sql->("SELECT state FROM dts.tasks WHERE id = $asked"), 'scheduled', 'back: what was asked for by the clock on the wall waits for it');
+my $task = $sql->(q{SELECT dts.submit('SELECT 1')});
+$node->wait_state($task, 'succeeded');
+pass('back: new tasks run');
+cmp_ok($sql->(q{SELECT count(*) FROM dts.fires WHERE schedule IN ('sec', 'hour-skip', 'hour-once')}), '<=', $decided + 1, 'back: nothing is fired before the clock has passed the mark');
+is($sql->("SELECT next_run > clock_timestamp() + '1 hour'::interval FROM dts.schedules WHERE name = 'sec'"), 't', 'back: and the view says when');
+
+# ---- a server that starts with a clock before its marks
+$sql->("SELECT dts.cancel($asked), dts.pause_schedule('drift')");
+$node->wait_done;
+shifted(sub { $node->restart });
+$node->wait_for(q{SELECT count(*) FROM dts.workers WHERE kind = 'scheduler'}, '1');
+cmp_ok($sql->(q{SELECT count(*) FROM dts.fires WHERE schedule IN ('sec', 'hour-skip', 'hour-once')}), '<=', $decided + 1, 'restart before the mark: nothing is fired again');
+
+# ---- the clock is right again, step by step
+for my $offset (4 * 3600, 5 * 3600 + (time - $began) + 5, 5 * 3600 + 300, 5 * 3600 + 290) {
+	clock($node, $offset);
+}
+beats('sec', 'there again');
+exactly_once('after all steps');
+is($sql->('SELECT * FROM dts.stuck()'), '', 'nothing is stuck');
+
+done_testing();
