@@ -222,7 +222,8 @@ void undo(const ErrorData* error) {
 
 bool courier_claim() {
   const int room = Min(Min(store::transfers_free(), courier.most - courier.client->active()), kAtOnce);
-  if (room <= 0 || store::choose_lane(courier.pool, GetCurrentTimestamp()) < 0) return false;
+  // What is claimed is on its way at once: attempts that a crash takes back were really begun.
+  if (room <= 0 || courier.client->queued() >= kAtOnce / 2 || store::choose_lane(courier.pool, GetCurrentTimestamp()) < 0) return false;
   store::slot_idle(courier.slot, false);
   claim = Claim();
   reserved_count = 0;

@@ -16,11 +16,11 @@ using store::HostSlot;
 constexpr int64 kLongestPauseUs = 300 * USECS_PER_SEC;
 constexpr int kAlwaysRoom = 16;  // requests of a host that are let through however full the table is
 
-/// A slow host may have as many places as are left free: it never takes them all, and the others hardly notice it.
+/// A slow host may have twice as many places as are left free: it never takes them all, and the others hardly notice it.
 bool has_room(const HostSlot& h) {
   if (settings::http_host_connections > 0 && h.in_flight >= settings::http_host_connections) return false;
   const int most = Min(store::transfers_free(), courier.most - courier.client->active());
-  return h.in_flight < Max(kAlwaysRoom, most);
+  return h.in_flight < Max(kAlwaysRoom, 2 * most);
 }
 
 /// When a place is to be expected: those put off before have the earlier ones, so that hardly any comes back in vain.

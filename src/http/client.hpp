@@ -106,6 +106,8 @@ class Client {
   virtual void release(int ticket) noexcept = 0;
   /// Requests that have begun and have not been given by next().
   [[nodiscard]] virtual int active() const noexcept = 0;
+  /// Those of them that could be sent already, but for others at the same host.
+  [[nodiscard]] virtual int queued() const noexcept = 0;
 };
 
 /// The one symbol of the library, "dts_http_open"; nullptr, with a reason, if libcurl cannot be used.

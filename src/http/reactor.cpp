@@ -18,6 +18,8 @@ namespace {
 
 constexpr int64_t kCacheMs = 50000;  // libcurl keeps names for a minute
 constexpr size_t kSpareHandles = 256;
+constexpr int kEasily = 64;     // requests at once that any host gets: more connections only cost a fast one
+constexpr int64_t kRampMs = 5;  // if nothing has come back for so long, as many more are sent
 
 int64_t now_ms() {
   timespec t{};
@@ -68,7 +70,12 @@ class Multi final : public Client, public Reactor {
     try {
       host_connections_ = s.host_connections;
       lookups_most_ = s.lookups;
-      ca_file_ = s.ca_file == nullptr ? "" : s.ca_file;
+      const char* const ca = s.ca_file == nullptr ? "" : s.ca_file;
+      if (ca_file_ != ca) {
+        for (CURL* const e : spare_) curl_easy_cleanup(e);
+        spare_.clear();
+      }
+      ca_file_ = ca;
     } catch (...) {
     }
   }
@@ -123,6 +130,7 @@ class Multi final : public Client, public Reactor {
   [[nodiscard]] int wait_ms() const noexcept override {
     if (!startable_.empty() || !done_.empty()) return 0;
     int64_t at = timer_at_;
+    if (ramp_at_ >= 0 && (at < 0 || ramp_at_ < at)) at = ramp_at_;
     if (!deadlines_.empty() && (at < 0 || deadlines_.begin()->first < at)) at = deadlines_.begin()->first;
     if (at < 0) return -1;
     const int64_t left = at - now_ms();
@@ -148,6 +156,11 @@ class Multi final : public Client, public Reactor {
       }
       collect();
       overdue();
+      if (ramp_at_ >= 0 && ramp_at_ <= now_ms()) {
+        ramp_at_ = -1;
+        for (Key& key : ramping_) startable_.push_back(std::move(key));
+        ramping_.clear();
+      }
       start_ready();
     } catch (...) {
     }
@@ -177,6 +190,12 @@ class Multi final : public Client, public Reactor {
   }
   void release(int ticket) noexcept override { transfers_.erase(ticket); }
   [[nodiscard]] int active() const noexcept override { return active_; }
+  [[nodiscard]] int queued() const noexcept override {
+    int n = 0;
+    for (const Key& key : ramping_)
+      if (const auto found = hosts_.find(key); found != hosts_.end()) n += static_cast<int>(found->second.waiting.size());
+    return n;
+  }
 
   void looked_up(Transfer& t) noexcept override {
     if (!t.looks) return;
@@ -240,6 +259,7 @@ class Multi final : public Client, public Reactor {
       if (found == hosts_.end()) continue;
       Host& h = found->second;
       while (!h.waiting.empty() && (host_connections_ == 0 || h.active < host_connections_)) {
+        if (h.active >= h.allowed && !ramp(key, h)) break;
         core::Address a;
         const bool known = h.known_until > now_ms() || core::parse_address(key.first, &a);
         if (!known && h.looking) break;
@@ -259,9 +279,23 @@ class Multi final : public Client, public Reactor {
     }
   }
 
+  /// Whether a host that has as many requests as it is allowed gets more: if nothing has come back for a while.
+  bool ramp(const Key& key, Host& h) {
+    const int64_t now = now_ms();
+    if (now - h.changed_at < kRampMs) {
+      if (ramping_.empty() || ramping_.back() != key) ramping_.push_back(key);
+      if (ramp_at_ < 0) ramp_at_ = now + kRampMs;
+      return false;
+    }
+    h.allowed *= 2;
+    h.changed_at = now;
+    return true;
+  }
+
   void begin(Transfer& t) {
     CURL* easy = nullptr;
-    if (!spare_.empty()) {
+    const bool seasoned = t.plain() && !spare_.empty();
+    if (seasoned) {
       easy = spare_.back();
       spare_.pop_back();
     } else {
@@ -269,7 +303,7 @@ class Multi final : public Client, public Reactor {
     }
     t.host->active++;
     t.added = true;
-    if (easy == nullptr || !t.prepare(easy, ca_file_.c_str()) || curl_multi_add_handle(multi_, easy) != CURLM_OK) {
+    if (easy == nullptr || !t.prepare(easy, seasoned, ca_file_.c_str()) || curl_multi_add_handle(multi_, easy) != CURLM_OK) {
       t.fail(Failure::Local, "out of memory");
       leave(t);
       ended(t);
@@ -281,7 +315,7 @@ class Multi final : public Client, public Reactor {
     if (t.easy == nullptr) return;
     curl_multi_remove_handle(multi_, t.easy);
     CURL* const easy = t.let_go();
-    if (spare_.size() < kSpareHandles) {
+    if (t.plain() && spare_.size() < kSpareHandles) {
       try {
         spare_.push_back(easy);
         return;
@@ -296,6 +330,8 @@ class Multi final : public Client, public Reactor {
     if (t.added) {
       h.active--;
       t.added = false;
+      h.changed_at = now_ms();
+      if (h.allowed > kEasily && t.total < 10000) h.allowed--;
     } else {
       std::erase(h.waiting, &t);
     }
@@ -381,7 +417,8 @@ class Multi final : public Client, public Reactor {
   std::vector<core::EgressRule> none_;
   std::unordered_map<int, std::unique_ptr<Transfer>> transfers_;
   std::map<Key, Host> hosts_;
-  std::deque<Key> startable_, blocked_;
+  std::deque<Key> startable_, blocked_, ramping_;
+  int64_t ramp_at_ = -1;
   std::multimap<int64_t, Transfer*> deadlines_;
   std::deque<Transfer*> done_;
   std::vector<CURL*> spare_;

@@ -180,7 +180,17 @@ Transfer::~Transfer() {
 CURL* Transfer::let_go() {
   CURL* const handle = easy;
   easy = nullptr;
-  if (handle != nullptr) curl_easy_reset(handle);
+  if (handle != nullptr) {
+    // It outlives us: nothing of ours may be left in it.
+    if (plain()) {
+      curl_easy_setopt(handle, CURLOPT_HTTPHEADER, nullptr);
+      curl_easy_setopt(handle, CURLOPT_POSTFIELDS, nullptr);
+      curl_easy_setopt(handle, CURLOPT_CURLU, nullptr);
+      curl_easy_setopt(handle, CURLOPT_ERRORBUFFER, nullptr);
+    } else {
+      curl_easy_reset(handle);
+    }
+  }
   curl_slist_free_all(header_list);
   curl_slist_free_all(recipients);
   curl_mime_free(mime);
@@ -222,6 +232,7 @@ void Transfer::copy(const Request& r) {
   ca = own(r.ca);
   certificate = own(r.certificate);
   key = own(r.key);
+  special = r.mail != nullptr || !ca.empty() || !certificate.empty() || !key.empty();
   if (r.mail == nullptr) return;
   const Mail& m = *r.mail;
   is_mail = true;
@@ -272,60 +283,70 @@ bool Transfer::aim() {
   return false;
 }
 
-bool Transfer::prepare(CURL* handle, const char* ca_file) {
-  easy = handle;
-  error[0] = '\0';
-  curl_easy_setopt(easy, CURLOPT_PRIVATE, this);
-  curl_easy_setopt(easy, CURLOPT_CURLU, parsed);
+namespace {
+
+/// What is the same for all requests of one kind. Nothing from the environment: no proxy, no credentials, no other protocol.
+void season(CURL* easy, bool mail, const char* ca_file) {
   curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
 #if LIBCURL_VERSION_NUM >= 0x075700
   curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L);  // a hanging look-up is not waited for
 #endif
-  curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, error);
-  // Nothing from the environment: no proxy, no credentials, no other protocol.
   curl_easy_setopt(easy, CURLOPT_PROXY, "");
   curl_easy_setopt(easy, CURLOPT_NOPROXY, "*");
   curl_easy_setopt(easy, CURLOPT_NETRC, CURL_NETRC_IGNORED);
-  curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, is_mail ? "smtp,smtps" : "http,https");
+  curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, mail ? "smtp,smtps" : "http,https");
   curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
   curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 1L);
   curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 2L);
   curl_easy_setopt(easy, CURLOPT_SSLVERSION, CURL_SSLVERSION_TLSv1_2);
   if (ca_file != nullptr && *ca_file != '\0') curl_easy_setopt(easy, CURLOPT_CAINFO, ca_file);
-  blob(easy, CURLOPT_CAINFO_BLOB, ca);
-  blob(easy, CURLOPT_SSLCERT_BLOB, certificate);
-  blob(easy, CURLOPT_SSLKEY_BLOB, key);
-  curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(connect_timeout_ms));
   curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, 8192L);
   curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, on_socket);
-  curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, this);
   curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
-  curl_easy_setopt(easy, CURLOPT_WRITEDATA, this);
-  if (is_mail) {
+  if (mail) {
     // A connection is judged by libcurl when it is made: one that was made without encryption, or with another login, is not used again.
     curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, 1L);
     curl_easy_setopt(easy, CURLOPT_FORBID_REUSE, 1L);
-    return prepare_mail();
+    return;
   }
   curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, on_request);
-  curl_easy_setopt(easy, CURLOPT_PREREQDATA, this);
   curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header);
+  curl_easy_setopt(easy, CURLOPT_ACCEPT_ENCODING, "gzip, deflate");
+}
+
+}  // namespace
+
+bool Transfer::prepare(CURL* handle, bool seasoned, const char* ca_file) {
+  easy = handle;
+  error[0] = '\0';
+  if (!seasoned) season(easy, is_mail, ca_file);
+  curl_easy_setopt(easy, CURLOPT_PRIVATE, this);
+  curl_easy_setopt(easy, CURLOPT_CURLU, parsed);
+  curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, error);
+  curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(connect_timeout_ms));
+  curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, this);
+  curl_easy_setopt(easy, CURLOPT_WRITEDATA, this);
+  blob(easy, CURLOPT_CAINFO_BLOB, ca);
+  blob(easy, CURLOPT_SSLCERT_BLOB, certificate);
+  blob(easy, CURLOPT_SSLKEY_BLOB, key);
+  if (is_mail) return prepare_mail();
+  curl_easy_setopt(easy, CURLOPT_PREREQDATA, this);
   curl_easy_setopt(easy, CURLOPT_HEADERDATA, this);
   return prepare_http();
 }
 
 bool Transfer::prepare_http() {
-  curl_easy_setopt(easy, CURLOPT_ACCEPT_ENCODING, "gzip, deflate");
-  if (target.scheme == "https") curl_easy_setopt(easy, CURLOPT_PIPEWAIT, 1L);  // one connection for many, where the peer speaks HTTP/2
+  curl_easy_setopt(easy, CURLOPT_PIPEWAIT, target.scheme == "https" ? 1L : 0L);  // one connection for many, where the peer speaks HTTP/2
+  // The handle may have served another method before.
+  curl_easy_setopt(easy, CURLOPT_HTTPGET, 1L);
+  curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, nullptr);
   if (method == "HEAD") {
     curl_easy_setopt(easy, CURLOPT_NOBODY, 1L);
   } else if (has_body || method == "POST" || method == "PUT" || method == "PATCH") {
     curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(body.size()));
     curl_easy_setopt(easy, CURLOPT_POSTFIELDS, body.data());
     curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, method.c_str());
-  } else if (method == "GET") {
-    curl_easy_setopt(easy, CURLOPT_HTTPGET, 1L);
-  } else {
+  } else if (method != "GET") {
     curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, method.c_str());
   }
   bool typed = false;

@@ -17,6 +17,8 @@ struct Transfer;
 /// A host and port: one transfer looks its name up for all, and no more than its limit are under way.
 struct Host {
   int active = 0;
+  int allowed = 64;        // at once, for now: a fast host needs no more, a slow one gets more quickly
+  int64_t changed_at = 0;  // when that, or anything that was under way, last changed
   bool looking = false;
   int64_t known_until = 0;  // milliseconds: the name is in libcurl's cache
   std::deque<Transfer*> waiting;
@@ -53,6 +55,7 @@ struct Transfer {
   std::vector<std::pair<std::string, std::string>> secrets;
   // mail
   bool is_mail = false, mail_tls = false;
+  bool special = false;  // has certificates of its own, or is a mail
   std::string from, user, password, text, html;
   std::vector<std::string> to;
   struct Attached {
@@ -85,8 +88,10 @@ struct Transfer {
   void copy(const Request& r);
   /// Takes the URL apart and asks the rules; false, with failure and message, if it must not be asked for.
   bool aim();
-  /// Makes the handle ready; false for want of memory.
-  bool prepare(CURL* handle, const char* ca_file);
+  /// Whether its handle can be used again for another such request without being reset.
+  [[nodiscard]] bool plain() const { return !special; }
+  /// Makes the handle ready; false for want of memory. `seasoned`: it was used for a plain request, and has what all of them need.
+  bool prepare(CURL* handle, bool seasoned, const char* ca_file);
   /// The handle is done with this result. True if it goes on with another request (a redirect).
   bool finish(CURLcode result);
   void fail(Failure why, std::string what);
