@@ -108,6 +108,7 @@ $node->healthy;
 for my $point ('cancel.posted', 'cancel.scanned') {
 	my ($id) = stop_at('executor.published');
 	my $caller = $node->session;
+	$caller->query(q{SET dts.steer_wait = '60s'});  # on a busy machine the stop takes longer than a caller waits
 	$node->pause_at($point, $caller->{pid});
 	$caller->send("SELECT dts.cancel($id)");
 	$node->wait_reached($point);
