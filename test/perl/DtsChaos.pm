@@ -10,6 +10,7 @@ use strict;
 use warnings;
 use DtsFaults;
 use DtsNode;
+use DtsPeers;
 use IPC::Run;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -41,6 +42,8 @@ sub new {
 	$node->safe_psql($db, "CREATE EXTENSION dts; SELECT dts.create_queue('probe'), dts.create_queue('unjournalled')");
 	my $world = $self->{world} // "$FindBin::Bin/../chaos/world";
 	$node->safe_psql($db, slurp_file($_)) for sort glob "$world/*.sql";
+	$self->{peers} = DtsPeers->start;
+	$node->safe_psql($db, "INSERT INTO chaos.peer VALUES ('" . $self->{peers}->url('') . "'); SELECT dts.allow_host('127.0.0.1', schemes => '{http}', ports => '{$self->{peers}{http}}')");
 	append_to_file("$self->{dir}/act.sql",      "SELECT chaos.act();\n");
 	append_to_file("$self->{dir}/rollback.sql", "BEGIN;\nSELECT chaos.act();\nROLLBACK;\n");
 	append_to_file("$self->{dir}/steer.sql",    "SELECT chaos.steer();\n\\sleep 5 ms\n");
@@ -234,6 +237,9 @@ sub calm {
 sub check {
 	my ($self) = @_;
 	my $node = $self->{node};
+	my $came = "$self->{dir}/came";
+	append_to_file($came, join '', map { /[?&]k=(\d+)/ ? "$1\n" : () } $self->{peers}->requests);
+	$node->safe_psql($db, "COPY chaos.came FROM '$came'");
 	cmp_ok($node->safe_psql($db, 'SELECT count(*) FROM chaos.journal'), '>', 20 * ($self->{seconds} > 10 ? 5 : 1), 'there was something to check');
 	for (split /\n/, $node->safe_psql($db, q{SELECT relname || '|' || obj_description(oid) FROM pg_class WHERE relnamespace = 'chaos'::regnamespace AND relname ~ '^check_' ORDER BY relname})) {
 		my ($view, $promise) = split /\|/, $_, 2;
@@ -259,7 +265,7 @@ sub report {
 		$recovery{$name} = { median => $t[ $#t / 2 ], max => $t[-1] } if @t;
 	}
 	return {
-		seed => $self->{seed}, seconds => $self->{seconds}, calm => $self->{calm}, server => $self->{node}->safe_psql($db, 'SHOW server_version'), version => $self->{node}->safe_psql($db, 'SELECT dts.version()'),
+		cores => scalar(() = PostgreSQL::Test::Utils::slurp_file('/proc/cpuinfo') =~ /^processor/mg), seed => $self->{seed}, seconds => $self->{seconds}, calm => $self->{calm}, server => $self->{node}->safe_psql($db, 'SHOW server_version'), version => $self->{node}->safe_psql($db, 'SELECT dts.version()'),
 		faults => $self->{done}, skipped => $self->{skipped}, recovery => \%recovery, checks => $self->{checks},
 		tasks => $self->rows('SELECT kind, count(*) FROM chaos.journal GROUP BY 1'), outcomes => $self->rows('SELECT outcome, count(*) FROM dts.runs GROUP BY 1'),
 		fires => $self->rows('SELECT decision, sum(count) FROM dts.fires GROUP BY 1'), runs => $self->rows('SELECT state, count(*) FROM dts.workflow_runs GROUP BY 1'),
