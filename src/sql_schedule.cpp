@@ -5,6 +5,10 @@
 #include "schedule_ledger.hpp"
 #include "store/policy.hpp"
 
+extern "C" {
+#include "common/hashfn.h"
+}
+
 namespace dts {
 
 namespace {
@@ -118,6 +122,22 @@ DTS_FUNCTION(dts_check_rule) {
                     errdetail("No time of the timing is still to come, within its bounds and in what its calendars allow."),
                     errhint("Look at dts.next_runs, the calendars, starts_at and ends_at.")));
   PG_RETURN_TEXT_P(cstring_to_text(pg_get_timezone_name(zone_by_name(given.zone))));
+}
+
+DTS_FUNCTION(dts_zone_print) {
+  const char* const name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+  pg_tz* const zone = strlen(name) > TZ_STRLEN_MAX ? nullptr : pg_tzset(name);
+  if (zone == nullptr) PG_RETURN_NULL();
+  const ServerZone z(zone);
+  uint64 print = 0;
+  const int64 end = core::days_of(2060, 1, 1) * SECS_PER_DAY;
+  for (int64 at = core::days_of(2020, 1, 1) * SECS_PER_DAY; at < end;) {
+    const core::Segment s = z.segment(at);
+    const int64 change[] = {s.end, s.offset};
+    print = hash_bytes_extended(reinterpret_cast<const unsigned char*>(change), sizeof(change), print);
+    at = s.end;
+  }
+  PG_RETURN_INT64(static_cast<int64>(print));
 }
 
 DTS_FUNCTION(dts_check_calendar) {

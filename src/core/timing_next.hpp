@@ -29,12 +29,10 @@ inline int64_t next_cron(const Cron& c, WallClock& clock, int64_t after_us) {
       if (wall - s.offset < s.end) return (wall - s.offset) * kUsPerSecond;
     }
     const int64_t begin = s.end;
-    const int64_t before = wall;
+    const int64_t shown = begin + s.offset;  // what the wall would have shown then
     s = clock.at(begin);
-    wall = begin + s.offset;
-    // Nothing on the wall until `before`, unless the clock was put back.
-    if (before > wall && before - wall > 2 * kSecondsPerDay) wall = before - 2 * kSecondsPerDay;
-    while (wall - s.offset >= s.end) s = clock.at(s.end);
+    // Put back: times of the last hour come again. Else nothing is on the wall before the one that was found.
+    if (begin + s.offset < shown || begin + s.offset > wall) wall = begin + s.offset;
   }
 }
 

@@ -49,6 +49,20 @@ CREATE FUNCTION dts._reading(timing text, zone text, both_days boolean) RETURNS 
     LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'dts_reading';
 COMMENT ON FUNCTION dts._reading(text, text, boolean) IS 'A timing in plain English.';
 
+CREATE FUNCTION dts._zone_print(zone text) RETURNS int8
+    LANGUAGE c VOLATILE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'dts_zone_print';
+COMMENT ON FUNCTION dts._zone_print(text) IS 'A hash of the clock changes of a zone, 2020 to 2060; NULL if the server does not know it.';
+
+-- A due time that another edition of the zone database moves forward must not be found only when the old one comes.
+CREATE FUNCTION dts._look_at_zones(at timestamptz) RETURNS bigint
+    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+    WITH f AS MATERIALIZED (SELECT z.zone, dts._zone_print(z.zone) AS print FROM (SELECT DISTINCT s.zone FROM dts.schedule s) z),
+        changed AS (SELECT f.zone FROM f JOIN dts.zone k ON k.name = f.zone WHERE k.print IS DISTINCT FROM f.print),
+        kept AS (INSERT INTO dts.zone AS k (name, print) SELECT f.zone, f.print FROM f ON CONFLICT (name) DO UPDATE SET print = EXCLUDED.print WHERE k.print IS DISTINCT FROM EXCLUDED.print),
+        looks AS (UPDATE dts.schedule_clock c SET next_fire = at FROM dts.schedule s JOIN changed ON changed.zone = s.zone WHERE s.id = c.schedule AND NOT s.paused AND c.next_fire IS NOT NULL RETURNING 1)
+    SELECT count(*) FROM looks $$;
+COMMENT ON FUNCTION dts._look_at_zones(timestamptz) IS 'Has the scheduler look at the schedules whose zone has other clock changes than at the last start. Returns how many.';
+
 CREATE FUNCTION dts._schedule_clock_now() RETURNS timestamptz
     LANGUAGE sql VOLATILE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$ SELECT clock_timestamp() + COALESCE(current_setting('dts.debug_schedule_clock', true), '0')::interval $$;
 COMMENT ON FUNCTION dts._schedule_clock_now() IS 'The clock of schedules.';
