@@ -182,6 +182,17 @@ inline int64_t next_due(const Rule& r, int64_t after) {
   }
 }
 
+/// The due time before another one; kNever if there is none within the horizon.
+inline int64_t previous_due(const Rule& r, int64_t due) {
+  for (int64_t back = kUsPerSecond; back < kHorizonYears * 366 * kSecondsPerDay * kUsPerSecond; back *= 4) {
+    int64_t at = next_due(r, due - back - 1);
+    if (at >= due) continue;
+    for (int64_t next = next_due(r, at); next < due; next = next_due(r, at)) at = next;
+    return at;
+  }
+  return kNever;
+}
+
 /// What calendars ruled out between two instants: the timing's own times in (from, to), at most `limit` of them.
 struct Excluded {
   int64_t first = 0, last = 0, count = 0;

@@ -73,6 +73,15 @@ CREATE FUNCTION dts._schedule_dues(s dts.schedule, after timestamptz, until time
                           s.shift, s.created_at, s.starts_at, s.ends_at, after, until, n) $$;
 COMMENT ON FUNCTION dts._schedule_dues(dts.schedule, timestamptz, timestamptz, int8) IS 'The due times of a schedule after an instant, up to another, at most n.';
 
+CREATE FUNCTION dts._due_before(timing text, zone text, both_days boolean, only_in text[], not_in text[], shift text, made_at timestamptz, starts_at timestamptz, ends_at timestamptz, due timestamptz) RETURNS timestamptz
+    LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'dts_due_before';
+COMMENT ON FUNCTION dts._due_before(text, text, boolean, text[], text[], text, timestamptz, timestamptz, timestamptz, timestamptz) IS 'The due time of a rule before another one.';
+CREATE FUNCTION dts._due_before(s dts.schedule, due timestamptz) RETURNS timestamptz
+    LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT dts._due_before(s.timing, s.zone, s.both_days, (SELECT c.entries FROM dts.calendar c WHERE c.name = s.only_in), (SELECT c.entries FROM dts.calendar c WHERE c.name = s.not_in),
+                           s.shift, s.created_at, NULL, NULL, due) $$;
+COMMENT ON FUNCTION dts._due_before(dts.schedule, timestamptz) IS 'The due time of a schedule before another one, whatever its bounds; NULL if there is none.';
+
 -- What follows events is looked at once, by the scheduler; everything else when it is due.
 CREATE FUNCTION dts._next_fire(s dts.schedule, after timestamptz) RETURNS timestamptz
     LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
@@ -414,4 +423,4 @@ COMMENT ON FUNCTION dts.scheduled_for() IS 'The due time for which the running t
 CREATE FUNCTION dts.scheduled(OUT schedule text, OUT due_at timestamptz, OUT previous_due_at timestamptz, OUT last_success_due_at timestamptz) RETURNS record
     LANGUAGE sql STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS $$
     SELECT t ->> 'name', (t ->> 'due')::timestamptz, (t ->> 'previous')::timestamptz, (t ->> 'success')::timestamptz FROM dts._schedule_tag() t $$;
-COMMENT ON FUNCTION dts.scheduled() IS 'What the running task knows of its schedule: its name, its own due time, that of the run before it, and that of the last run that had succeeded when it was fired. (previous_due_at, due_at] are the bounds for incremental work.';
+COMMENT ON FUNCTION dts.scheduled() IS 'What the running task knows of its schedule: its name, its own due time, that of the run before it, and that of the last run that had succeeded when it was fired. (previous_due_at, due_at] is its interval, also in a backfill; (last_success_due_at, due_at] is what no run has done yet.';

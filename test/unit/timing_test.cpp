@@ -269,3 +269,24 @@ TEST(Next, Intervals) {
   EXPECT_EQ(runs("at 2026-05-01 10:00, 2026-04-01 10:00", "Asia/Tokyo", "2026-01-01 00:00:00", 3),
             "2026-04-01 01:00:00, 2026-05-01 01:00:00, never");
 }
+
+TEST(Next, TheDueTimeBefore) {
+  const LibcZone zone("Europe/Berlin");
+  for (const char* text :
+       {"30 2 * * *", "* * * * * *", "0 0 29 2 *", "every month from 2019-01-31 12:00", "at 2026-05-01 10:00, 2026-04-01 10:00"}) {
+    Timing t;
+    ParseError e;
+    ASSERT_TRUE(parse_timing(text, &t, &e));
+    WallClock clock(zone);
+    Rule r;
+    r.timing = &t;
+    r.clock = &clock;
+    int64_t before = next_due(r, utc("2020-01-01 00:00:00") * kUsPerSecond);
+    for (int i = 0; i < 20; i++) {
+      const int64_t due = next_due(r, before);
+      if (due == kNever) break;
+      EXPECT_EQ(previous_due(r, due), before) << text << " " << utc_text(due / kUsPerSecond);
+      before = due;
+    }
+  }
+}
