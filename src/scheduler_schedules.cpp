@@ -176,6 +176,12 @@ void schedules_changed(bool start) {
     const Datum values[] = {TimestampTzGetDatum(PgStartTime)};
     each_row(again, values, [](uint64) {});
     each_row(lost, nullptr, [](uint64) {});
+    // A process keeps the zones that it has read.
+    static bool zones_seen = false;
+    static pg::Statement zones{"SELECT dts._look_at_zones($1)", 1, {TIMESTAMPTZOID}};
+    const Datum now[] = {TimestampTzGetDatum(schedule_now())};
+    if (!zones_seen) each_row(zones, now, [](uint64) {});
+    zones_seen = true;
   });
   schedule_runs_ended();
 }
