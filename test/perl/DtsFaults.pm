@@ -70,7 +70,7 @@ sub restart_with {
 # A session of its own that holds something for some seconds.
 sub hold {
 	my ($c, $sql) = @_;
-	$c->background('psql', '-XAtq', '-d', $c->{node}->connstr('chaos'), '-c', $sql);
+	$c->background('held', 'psql', '-XAtq', '-d', $c->{node}->connstr('chaos'), '-c', $sql);
 	return;
 }
 
@@ -176,7 +176,7 @@ my %faults = (
 	},
 	connection_storm  => sub {
 		my ($c) = @_;
-		$c->pgbench(1, '-C', '-c', 70, '-f', "$c->{dir}/act.sql");
+		$c->pgbench('held', 1, '-C', '-c', 70, '-f', "$c->{dir}/act.sql");
 		usleep(1_000_000);
 		return;
 	},

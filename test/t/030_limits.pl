@@ -49,6 +49,22 @@ subtest 'a queue, shared by two owners' => sub {
 	nothing_held();
 };
 
+subtest 'who gives a place back tells those who were refused, whoever they are' => sub {
+	queue('told');
+	$node->safe_psql('postgres', q{SELECT dts.set_limit(queue => 'told', concurrency => 1)});
+	$node->safe_psql('postgres', q{ALTER SYSTEM SET dts.sweep_interval = '1h'});
+	$node->reload;
+	my $warm = $node->submit('SELECT 1', owner => 'bob');  # so that he has an idle executor, which waits for being told
+	$node->wait_state($warm, 'succeeded');
+	my $holder = $node->submit('SELECT pg_sleep(1)', queue => 'told', owner => 'ann');
+	$node->running_pid($holder);
+	my $refused = $node->submit('SELECT 1', queue => 'told', owner => 'bob');
+	$node->wait_state($refused, 'succeeded');
+	$node->safe_psql('postgres', q{ALTER SYSTEM RESET dts.sweep_interval});
+	$node->reload;
+	nothing_held();
+};
+
 subtest 'explain names the limit and who holds it' => sub {
 	queue('one');
 	$node->safe_psql('postgres', q{SELECT dts.set_limit(queue => 'one', concurrency => 1)});
