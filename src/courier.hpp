@@ -24,6 +24,7 @@ struct CourierState {
   http::Client* client = nullptr;
   MemoryContext memory = nullptr;  // of one turn
   Held* held = nullptr;            // by transfer
+  int reserved = 0;                // transfers of this claim that are not given to a task yet
   int most = 0;                    // transfers that the descriptors of this process allow
   uint32 generation = 0;           // of definitions, for which the client's rules were read
   TimestampTz rules_at = 0;

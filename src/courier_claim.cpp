@@ -181,8 +181,11 @@ int claim_lane(TaskTable& table, int lane_slot, int most) {
   store::turn_charge(lane_slot, 100 * n);
   give_back(reserved + n, reserved_count - n);
   reserved_count = n;
-  for (int i = 0; i < n; i++)
+  for (int i = 0; i < n; i++) {
+    courier.reserved = n - i;
     if (!take(table, tasks[i], lane, reserved[i])) store::transfer_free(reserved[i]);
+  }
+  courier.reserved = 0;
   store::journal_running(courier.slot, 0, 0);
   reserved_count = 0;
   return n;
@@ -226,7 +229,7 @@ bool courier_claim() {
   if (room <= 0 || courier.client->queued() >= kAtOnce / 2 || store::choose_lane(courier.pool, GetCurrentTimestamp()) < 0) return false;
   store::slot_idle(courier.slot, false);
   claim = Claim();
-  reserved_count = 0;
+  reserved_count = courier.reserved = 0;
   MemoryContextReset(courier.memory);
   MemoryContextSwitchTo(courier.memory);
   if (ErrorData* const error = pg::attempt(courier.memory, [&] { run_claim(room); })) {

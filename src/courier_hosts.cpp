@@ -19,7 +19,7 @@ constexpr int kAlwaysRoom = 16;  // requests of a host that are let through howe
 /// A slow host may have twice as many places as are left free: it never takes them all, and the others hardly notice it.
 bool has_room(const HostSlot& h) {
   if (settings::http_host_connections > 0 && h.in_flight >= settings::http_host_connections) return false;
-  const int most = Min(store::transfers_free(), courier.most - courier.client->active());
+  const int most = Min(store::transfers_free() + courier.reserved, courier.most - courier.client->active());
   return h.in_flight < Max(kAlwaysRoom, 2 * most);
 }
 
