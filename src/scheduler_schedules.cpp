@@ -79,7 +79,6 @@ int fire_slice(TimestampTz now, Cursor* from) {
     if (n > 0) DTS_POINT("schedule.marked");
   });
   if (n > 0) DTS_POINT("schedule.committed");
-  DTS_POINT("schedules.fired");
   if (good) *from = next;
   return good ? n : -1;
 }
