@@ -59,6 +59,22 @@ bool extension_fits(char* why, size_t size) {
   return there;
 }
 
+constexpr int64 kSecond = 1000000;
+
+/// Ends what waited too long, and sets the alarm anew. Cleared first: who sets it meanwhile sets it for later looks. What expires between
+/// the two looks is for the second one.
+void expire() {
+  const TimestampTz now = GetCurrentTimestamp();
+  const auto from = static_cast<TimestampTz>(pg_atomic_exchange_u64(&database->next_expiry, static_cast<uint64>(core::kMax)));
+  if (from <= now) end_expired(from);
+  const auto next = static_cast<uint64>(next_expiry(from <= now ? now : now - 60 * kSecond));
+  uint64 set = pg_atomic_read_u64(&database->next_expiry);
+  while (next < set && !pg_atomic_compare_exchange_u64(&database->next_expiry, &set, next)) {
+  }
+}
+
+TimestampTz alarm() { return static_cast<TimestampTz>(pg_atomic_read_u64(&database->next_expiry)); }
+
 void close_gate(const char* why) {
   if (strcmp(database->fence, why) != 0) ereport(LOG, (errmsg("dts runs nothing in this database: %s", why)));
   database->gate = false;
@@ -95,6 +111,7 @@ void start_up() {
   maintain_history();
   (void)apply_requests();
   count_keys();
+  expire();
   lapse_leases();
   if (list_lanes() != 0) pg_atomic_fetch_or_u32(&database->events, store::kUnlisted);
   store::agenda_everything(MyDatabaseId);
@@ -121,8 +138,6 @@ struct Timers {
   TimestampTz lanes_rest = 0;  // not before, whatever we are told
   long request_wait = 1;
 };
-
-constexpr int64 kSecond = 1000000;
 
 /// Anything that was told since the last turn.
 void handle_events(Timers& timers, TimestampTz now) {
@@ -162,6 +177,7 @@ void handle_timers(Timers& timers, TimestampTz now) {
   if (timers.schedules <= now) timers.schedules = fire_schedules();
   timers.agenda = resolve_agenda();
   if (timers.late != 0 && timers.late <= now) timers.late = tell_late();
+  if (alarm() <= now) expire();
   if (timers.history <= now) {
     maintain_history();
     timers.history = now + 3600 * kSecond;
@@ -244,7 +260,7 @@ void main_loop(MemoryContext memory) {
     wait = sooner(wait, until(due, then));
     if (database->gate)
       for (const TimestampTz t : {timers.history, timers.sweep, timers.second_look, timers.requests, timers.lanes, timers.agenda,
-                                  timers.keys, timers.schedules, timers.late})
+                                  timers.keys, timers.schedules, timers.late, alarm()})
         wait = sooner(wait, until(t, then));
     pgstat_report_stat(true);
     if (pg_atomic_read_u32(&database->events) != 0) continue;

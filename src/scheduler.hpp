@@ -43,7 +43,10 @@ bool apply_requests();
 /// Takes back leased tasks whose process is gone.
 void lapse_leases();
 /// Ends tasks that expired before they started, and tasks whose owner is gone.
-void end_expired();
+/// Ends what has expired; `from`: only what expired since then. And tasks of roles that are gone.
+void end_expired(TimestampTz from = 0);
+/// The first expiry after that time among tasks that are blocked or wait.
+TimestampTz next_expiry(TimestampTz after);
 /// Looks at blocked tasks that others could not decide. Returns when to do so again; 0: when told.
 TimestampTz resolve_agenda();
 /// Removes what dependencies leave behind, and notices when there are none.

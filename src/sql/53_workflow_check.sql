@@ -96,6 +96,14 @@ BEGIN
     IF def ? 'map' AND (jsonb_typeof(dts._map(def -> 'map')) <> 'object' OR NOT dts._map(def -> 'map') ? 'items') THEN
         RETURN QUERY SELECT place || '/map', '"map" must have "items"', 'Items are an array, a reference to one, or {"sql": "SELECT ..."}.';
     END IF;
+    IF dts._query_of(def) IS NOT NULL THEN
+        RETURN QUERY SELECT * FROM dts._node_findings(place || '/map/items', name, dts._query_of(def), names, params);
+        IF octet_length(name) > 57 THEN
+            RETURN QUERY SELECT place, format('the name of "%s" is too long', name), 'A node with a query for its items has a name of at most 57 bytes.';
+        END IF;
+    ELSIF jsonb_typeof(dts._map(def -> 'map') -> 'items') NOT IN ('array', 'object', 'string') THEN
+        RETURN QUERY SELECT place || '/map/items', format('the items of a map cannot be a %s', jsonb_typeof(dts._map(def -> 'map') -> 'items')), 'Items are an array, an object, a reference to one, or {"sql": "SELECT ..."}.';
+    END IF;
     IF def ?& '{map,repeat}' THEN
         RETURN QUERY SELECT place || '/repeat', 'a node cannot have both "map" and "repeat"', 'Put one of them into a workflow of its own.';
     END IF;

@@ -198,8 +198,10 @@ struct DatabaseSlot {
   pg_atomic_uint32 events;
   pg_atomic_uint32 generation;   // of definitions; backends drop their caches when it moves
   pg_atomic_uint64 sleep_until;  // of the scheduler's clock
-  pg_atomic_uint32 notes;        // 0: dts.request has no rows, and an attempt that failed need not look there before its task waits again
-  pg_atomic_uint32 activity;     // tasks were submitted or steered since the last sweep
+  pg_atomic_uint64
+      next_expiry;         // not later than the first expiry among tasks that are blocked or wait; the others are looked at before they run
+  pg_atomic_uint32 notes;  // 0: dts.request has no rows, and an attempt that failed need not look there before its task waits again
+  pg_atomic_uint32 activity;  // tasks were submitted or steered since the last sweep
   pg_atomic_uint64 swept, sweeps, wakeups, started, suspects, lanes_merged;
   pg_atomic_uint32 parked;  // 0: no task is parked behind a key
   bool keys_counted;        // leases that outlived the shared memory hold their keys again
