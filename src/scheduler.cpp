@@ -117,7 +117,7 @@ void start_up() {
   store::agenda_everything(MyDatabaseId);
   tidy_dependencies();
   schedules_changed(true);
-  pg_atomic_fetch_or_u32(&database->events, store::kSchedules);
+  pg_atomic_fetch_or_u32(&database->events, store::kSchedules | store::kChanges);
   const bool was_open = database->gate;
   database->fence[0] = '\0';
   database->gate = true;
@@ -135,7 +135,9 @@ struct Timers {
   TimestampTz agenda = 0;
   TimestampTz schedules = core::kNever;
   TimestampTz late = 0;
-  TimestampTz lanes_rest = 0;  // not before, whatever we are told
+  TimestampTz changes = 0;
+  TimestampTz changes_rest = 0;  // a busy table tells with each statement
+  TimestampTz lanes_rest = 0;    // not before, whatever we are told
   long request_wait = 1;
 };
 
@@ -167,6 +169,7 @@ void handle_events(Timers& timers, TimestampTz now) {
   // Told again and again while the table is full: not before the pace that list_lanes set.
   if ((events & store::kUnlisted) != 0 && (timers.lanes == 0 || timers.lanes > now + kSecond)) timers.lanes = Max(now, timers.lanes_rest);
   if ((events & store::kSignals) != 0) wake_waiting();
+  if ((events & store::kChanges) != 0) timers.changes = Max(now, timers.changes_rest);
   if ((events & store::kLease) != 0) lapse_leases();
   if ((events & store::kWaiting) != 0) count_waiting();
   if ((events & store::kKeys) != 0 && timers.keys == 0) timers.keys = now;
@@ -178,6 +181,10 @@ void handle_timers(Timers& timers, TimestampTz now) {
   timers.agenda = resolve_agenda();
   if (timers.late != 0 && timers.late <= now) timers.late = tell_late();
   if (alarm() <= now) expire();
+  if (timers.changes != 0 && timers.changes <= now) {
+    timers.changes = look_at_changes();
+    timers.changes_rest = now + Max(kSecond / 5, 20 * (GetCurrentTimestamp() - now));
+  }
   if (timers.history <= now) {
     maintain_history();
     timers.history = now + 3600 * kSecond;
@@ -260,7 +267,7 @@ void main_loop(MemoryContext memory) {
     wait = sooner(wait, until(due, then));
     if (database->gate)
       for (const TimestampTz t : {timers.history, timers.sweep, timers.second_look, timers.requests, timers.lanes, timers.agenda,
-                                  timers.keys, timers.schedules, timers.late, alarm()})
+                                  timers.keys, timers.schedules, timers.late, timers.changes, alarm()})
         wait = sooner(wait, until(t, then));
     pgstat_report_stat(true);
     if (pg_atomic_read_u32(&database->events) != 0) continue;

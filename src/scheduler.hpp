@@ -61,6 +61,8 @@ void maintain_history();
 
 /// Tells of attempts that run for long. Returns when to look again; 0: when definitions have changed.
 TimestampTz tell_late();
+/// Submits what is due of gathered changes of tables. Returns when to look again, 0: when something comes.
+TimestampTz look_at_changes();
 
 // ---- scheduler_sweep.cpp
 

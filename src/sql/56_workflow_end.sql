@@ -10,6 +10,7 @@ BEGIN
     r.state := final;
     UPDATE dts.workflow_run y SET state = final, ended_at = clock_timestamp(), output = CASE WHEN final = 'succeeded' AND plan ? 'output' THEN dts._resolve(plan -> 'output', doc) END WHERE y.id = r.id;
     DELETE FROM dts.workflow_node y WHERE y.run = r.id AND y.node ~ '^(on|undo)\.';
+    DELETE FROM dts.event_waiter y WHERE y.run = r.id;
     IF final <> 'succeeded' THEN
         -- What succeeded is undone, last first, one after the other.
         FOR h IN SELECT x.node, plan #> ARRAY['nodes', x.node, 'compensate'] AS def FROM dts.workflow_node x JOIN dts.run u ON u.task = x.task AND u.outcome = 10

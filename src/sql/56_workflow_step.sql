@@ -5,7 +5,7 @@ CREATE FUNCTION dts._step_signal(r dts.workflow_run, x dts.workflow_node, n json
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE s dts._step_result; what jsonb := n -> 'task' -> (n ->> 'kind'); approval boolean := n ->> 'kind' = 'approval'; g dts.signal; yes int; wanted text; seen bigint;
 BEGIN
-    wanted := CASE WHEN approval THEN 'approval:' || x.node WHEN jsonb_typeof(what) = 'string' THEN dts._resolve(what, doc) #>> '{}' ELSE dts._resolve(what -> 'name', doc) #>> '{}' END;
+    wanted := CASE WHEN approval THEN 'approval:' || x.node WHEN jsonb_typeof(what) = 'object' AND what ? 'event' THEN 'event:' || x.node WHEN jsonb_typeof(what) = 'string' THEN dts._resolve(what, doc) #>> '{}' ELSE dts._resolve(what -> 'name', doc) #>> '{}' END;
     -- Counted first: one that comes after this look, or between this and the next statement, is one more.
     seen := (SELECT count(*) FROM dts.signal y WHERE y.run = r.id AND y.name = wanted AND y.taken_by IS NULL);
     IF approval THEN

@@ -45,8 +45,8 @@ CREATE FUNCTION dts._signal(caller oid, run bigint, name text, payload jsonb) RE
 DECLARE r dts.workflow_run := dts._run_row(caller, run);
 BEGIN
     PERFORM dts._check_name('signal', name);
-    IF name ~ '^approval:' THEN
-        RAISE EXCEPTION 'invalid signal name "%"', name USING ERRCODE = 'invalid_parameter_value', HINT = 'Decide on approvals with dts.approve and dts.reject.';
+    IF name ~ '^(approval|event):' THEN
+        RAISE EXCEPTION 'invalid signal name "%"', name USING ERRCODE = 'invalid_parameter_value', HINT = 'Decide on approvals with dts.approve and dts.reject, send events with dts.emit.';
     ELSIF r.ended_at IS NOT NULL THEN
         RAISE EXCEPTION 'run % has ended', run USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'See dts.workflow_runs.';
     END IF;

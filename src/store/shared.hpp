@@ -183,6 +183,7 @@ enum Event : uint32 {
   kAgenda = 1 << 16,       // blocked tasks to look at
   kSchedules = 1 << 20,    // schedules changed
   kScheduleRun = 1 << 21,  // a run ended for whose end its schedule waits
+  kChanges = 1 << 22,      // rows of watched tables have changed
   kLate = 1 << 28,         // somebody may want to be told of late tasks
 };
 
