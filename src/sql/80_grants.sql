@@ -38,7 +38,7 @@ CREATE FUNCTION dts._user_functions() RETURNS text[] LANGUAGE sql IMMUTABLE PARA
     AS $$ SELECT ARRAY['submit', 'submit_handler', 'submit_many', 'submit_handler_many', 'after', 'after_batch', 'batch_progress', 'current_task', 'parent_results', '_parents', '_given', 'node', 'param', 'create_workflow',
                        'submit_http', 'submit_mail', 'create_secret', 'alter_secret', 'drop_secret', 'create_request_handler', 'alter_request_handler',
                        'drop_workflow', 'validate_workflow', 'start', 'start_many', 'signal', 'approve', 'reject', 'pause_run', 'resume_run', 'cancel_run', 'retry_run', 'set_node',
-                       'graph', 'timeline', 'emit', 'on_event', 'on_change', 'drop_subscription', 'cancel', 'reschedule', 'set_priority', 'retry', 'redrive', 'redrive_queue', 'progress',
+                       'graph', 'timeline', 'preview', 'emit', 'on_event', 'on_change', 'drop_subscription', 'cancel', 'reschedule', 'set_priority', 'retry', 'redrive', 'redrive_queue', 'progress',
                        'wait', 'result', 'explain', 'create_handler', 'alter_handler', 'drop_handler',
                        'schedule', 'alter_schedule', 'unschedule', 'pause_schedule', 'resume_schedule', 'run_now', 'backfill', 'cancel_backfill', 'agenda', 'explain_schedule', 'scheduled_for', 'scheduled', '_schedule_tag', 'create_calendar', 'alter_calendar', 'drop_calendar',
                        'create_notification', 'alter_notification', 'drop_notification'] $$;

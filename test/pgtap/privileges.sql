@@ -22,7 +22,7 @@ INSERT INTO may VALUES
     ('start', 'ua'), ('start_many', 'ua'), ('signal', 'ua'), ('approve', 'ua'), ('reject', 'ua'), ('pause_run', 'ua'), ('resume_run', 'ua'), ('cancel_run', 'ua'), ('retry_run', 'ua'),
     ('set_node', 'ua'), ('graph', 'ua'), ('timeline', 'ua'), ('cancel', 'ua'), ('reschedule', 'ua'), ('set_priority', 'ua'),
     ('retry', 'ua'), ('redrive', 'ua'), ('redrive_queue', 'ua'), ('progress', 'ua'), ('wait', 'ua'), ('result', 'ua'), ('explain', 'ua'), ('create_handler', 'ua'), ('alter_handler', 'ua'),
-    ('emit', 'ua'), ('on_event', 'ua'), ('on_change', 'ua'), ('drop_subscription', 'ua'), ('schedule', 'ua'), ('alter_schedule', 'ua'), ('unschedule', 'ua'), ('pause_schedule', 'ua'), ('resume_schedule', 'ua'), ('run_now', 'ua'), ('backfill', 'ua'),
+    ('preview', 'ua'), ('emit', 'ua'), ('on_event', 'ua'), ('on_change', 'ua'), ('drop_subscription', 'ua'), ('schedule', 'ua'), ('alter_schedule', 'ua'), ('unschedule', 'ua'), ('pause_schedule', 'ua'), ('resume_schedule', 'ua'), ('run_now', 'ua'), ('backfill', 'ua'),
     ('cancel_backfill', 'ua'), ('agenda', 'ua'), ('explain_schedule', 'ua'), ('scheduled_for', 'ua'), ('scheduled', 'ua'), ('create_calendar', 'ua'), ('alter_calendar', 'ua'),
     ('submit_http', 'ua'), ('submit_mail', 'ua'), ('create_secret', 'ua'), ('alter_secret', 'ua'), ('drop_secret', 'ua'), ('create_request_handler', 'ua'), ('alter_request_handler', 'ua'), ('allow_host', 'a'), ('deny_host', 'a'), ('remove_rule', 'a'), ('reencrypt_secrets', 'a'), ('reset_host', 'a'),
     ('drop_calendar', 'ua'), ('create_notification', 'ua'), ('alter_notification', 'ua'), ('drop_notification', 'ua'), ('check_timing', 'uma'), ('next_runs', 'uma'), ('import_pg_cron', 'a'),

@@ -308,6 +308,10 @@ SELECT dts.create_workflow('cut', dts.node('a', 'SELECT repeat(''x'', 1000) AS x
 SELECT dts.start('cut') AS r \gset
 SELECT is(ended(:r), 'failed', 'a part of a result is not taken for the whole');
 SELECT matches((SELECT error FROM dts.workflow_nodes WHERE run = :r AND node = 'b'), 'the result of "a" was cut', 'and that is said');
+-- What a start would do.
+SELECT is(dts.preview('rows', '{"n": 1}'), E'rows, version 1, with {"n": 1}\n1. a.items: SELECT i FROM generate_series(1, $1::int) i ORDER BY i DESC with 1\n1. c.items: SELECT 1/0 AS x\n1. d.items: SELECT 1 AS x, skipped: not $.params.n == 0\n1. e.items: SELECT repeat(''x'', 100) AS x FROM generate_series(1, 2000)\n1. f.items: SELECT 1 WHERE false\n2. a: SELECT $1::int * 10 AS x with ${item}, after a.items (ended), for each of the rows of a.items\n2. c: SELECT 1, after c.items (ended), for each of the rows of c.items\n2. d: SELECT 1, after d.items (ended), for each of the rows of d.items\n2. e: SELECT 1, after e.items (ended), for each of the rows of e.items\n2. f: SELECT 1, after f.items (ended), for each of the rows of f.items\n3. b.items: SELECT i, i + 1 AS j FROM generate_series(1, $1) i with 1, after a\n4. b: SELECT $1::int AS j with ${item.j}, after b.items (ended), for each of the rows of b.items', 'a preview');
+SELECT throws_ok($$SELECT dts.preview('rows', '{"n": "x"}')$$, '22023', NULL, 'refuses what a start would');
+SELECT throws_ok($$SELECT dts.preview('nope')$$, '42704', NULL, 'an unknown one');
 -- What waits expires when it should, not at the next sweep.
 SELECT dts.create_workflow('late', '{"nodes": {"s": {"signal": {"name": "x", "expires": "0.2 s"}}, "t": {"needs": ["s:expired"], "noop": 1}, "u": {"signal": "never"}}, "deadline": "0.5 s"}') \gset
 SELECT dts.start('late') AS r \gset
