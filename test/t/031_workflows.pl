@@ -33,12 +33,18 @@ $node->wait_for(q{SELECT count(*) FROM dts.workflow_runs WHERE workflow = 'race'
 $node->safe_psql('postgres', q{SELECT dts.create_workflow('waits', dts.node('s', signal => 'go'), dts.node('a', 'SELECT 5 AS five', needs => '{s}'))});
 my $run = $node->safe_psql('postgres', q{SELECT dts.start('waits')});
 $node->wait_for("SELECT state FROM dts.workflow_nodes WHERE run = $run AND node = 's'", 'waiting');
+# Subscriptions and what is gathered for them go along.
+$node->safe_psql('postgres', q{CREATE TABLE watched (i int); CREATE TABLE told (what text);
+	SELECT dts.on_event('heard', 'news', '{"sql": "INSERT INTO told VALUES (${event.payload.x})"}'), dts.on_change('grown', 'watched', '{"sql": "INSERT INTO told VALUES (${change.rows})"}', rows => 3);
+	INSERT INTO watched VALUES (1), (2)});
 my $dump = $node->basedir . '/dump';
 command_ok([ 'pg_dump', '-Fc', '-f', $dump, $node->connstr('postgres') ], 'pg_dump');
 $node->safe_psql('postgres', 'CREATE DATABASE copy');
 command_ok([ 'pg_restore', '--exit-on-error', '-d', $node->connstr('copy'), $dump ], 'pg_restore');
 $node->safe_psql('copy', "SELECT dts.adopt(), dts.signal($run, 'go')");
 $node->wait_for("SELECT state FROM dts.workflow_runs WHERE id = $run", 'succeeded', 'copy');
+is($node->safe_psql('copy', q{INSERT INTO watched VALUES (3); SELECT dts.emit('news', '{"x": "heard"}')}), '1', 'subscriptions');
+$node->wait_for(q{SELECT string_agg(what, ', ' ORDER BY what) FROM told}, '3, heard', 'copy');
 is($node->safe_psql('copy', q{SELECT dts.create_workflow('waits', dts.node('a', 'SELECT 1'))}), '2', 'versions go on');
 $node->safe_psql('postgres', "SELECT dts.cancel_run($run)");
 $node->wait_for("SELECT state FROM dts.workflow_runs WHERE id = $run", 'cancelled');
