@@ -62,6 +62,28 @@ subtest 'priorities' => sub {
 	$node->safe_psql('postgres', q{SELECT count(dts.cancel(id)) FROM dts.task});
 };
 
+# So many lanes that looks go over the bits of those that have work, and a choice sees some of them only.
+subtest 'many tenants' => sub {
+	$node->safe_psql('postgres', q{SELECT dts.create_queue('wide')});
+	my $each = q{SELECT count(dts.submit('SELECT 1', queue => 'wide', tenant => 'w' || i %s)) FROM generate_series(1, 400) i};
+	$node->safe_psql('postgres', sprintf $each, '');
+	$node->wait_for(q{SELECT count(*) FROM dts.runs WHERE queue = 'wide'}, '400');
+	pass('all of them, at once');
+	$node->safe_psql('postgres', sprintf $each, q{, delay => i * '1 ms'::interval});
+	$node->wait_for(q{SELECT count(*) FROM dts.runs WHERE queue = 'wide'}, '800');
+	pass('all of them, by the clock');
+	$node->safe_psql('postgres', q{SELECT dts.set_limit(queue => 'wide', concurrency => 1, rate => 400, per => '500 ms')});
+	$node->safe_psql('postgres', sprintf $each, '');
+	$node->wait_for(q{SELECT count(*) FROM dts.runs WHERE queue = 'wide'}, '1200');
+	pass('all of them, under limits');
+	# Inside a tenant the highest priority comes first, however many others there are.
+	$node->safe_psql('postgres', q{SELECT dts.pause('wide'), dts.set_limit(queue => 'wide', reset => '{concurrency,rate}')});
+	$node->safe_psql('postgres', sprintf $each, ", priority => $_") for 2, 7, 5;
+	$node->safe_psql('postgres', q{SELECT dts.resume('wide')});
+	$node->wait_for(q{SELECT count(*) FROM dts.runs WHERE queue = 'wide'}, '2400');
+	is($node->safe_psql('postgres', q{SELECT DISTINCT p FROM (SELECT string_agg(priority::text, ' ' ORDER BY started_at) AS p FROM (SELECT * FROM dts.runs WHERE queue = 'wide' ORDER BY ended_at DESC LIMIT 1200) r GROUP BY tenant) x}), '7 5 2', 'by priority in each');
+};
+
 $node->safe_psql('postgres', q{SELECT dts.resume('q')});
 $node->healthy;
 $node->stop;
