@@ -261,7 +261,9 @@ BEGIN
     new.max_runs := COALESCE(max_runs, new.max_runs); new.jitter := COALESCE(jitter, new.jitter); new.paused := COALESCE(paused, new.paused); new.description := COALESCE(description, new.description);
     IF owner IS NOT NULL THEN new.owner := dts._schedule_owner(caller, owner); END IF;
     -- What it does is replaced as a whole; options alone are merged.
-    IF num_nonnulls(sql, handler, workflow) > 0 THEN new.what := new.what - ARRAY['sql', 'args', 'handler', 'payload', 'workflow', 'params']; END IF;
+    IF num_nonnulls(sql, handler, workflow) > 0 OR task ?| ARRAY['sql', 'handler', 'workflow', 'http', 'mail', 'command'] THEN
+        new.what := new.what - ARRAY['sql', 'args', 'handler', 'payload', 'workflow', 'params', 'http', 'mail', 'command', 'env', 'stdin', 'dir', 'requires', 'retry_exit_codes', 'container'];
+    END IF;
     new.what := new.what || dts._what(sql, args, handler, payload, workflow, params, task);
     new.created_at := dts._schedule_clock_now();
     PERFORM dts._save_schedule(caller, 'alter_schedule', old, new);

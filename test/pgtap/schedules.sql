@@ -172,6 +172,20 @@ SELECT is(dts.retry_run((SELECT run FROM dts.fires WHERE schedule = 'flow' AND t
 CALL until($$SELECT succeeded = 2 AND running = 0 FROM dts.schedules WHERE name = 'flow'$$);
 SELECT is((SELECT (count(*), count(DISTINCT r.id), bool_and(r.state = 'succeeded')) FROM dts.fires f JOIN dts.workflow_runs r ON r.id = f.run WHERE f.schedule = 'flow'), (2::bigint, 2::bigint, true), 'then it counts as a success; the decision leads to it still');
 
+-- A request; altered into something else, nothing of it stays.
+SELECT is((refusal($$SELECT dts.schedule('ping', '@yearly', task => '{"http": "http://127.0.0.1:1/ping"}')$$)).state, '42501', 'to a place that is not allowed: refused when it is made');
+SELECT dts.allow_host('127.0.0.1', schemes => ARRAY['http'], ports => ARRAY[1], networks => ARRAY['127.0.0.1/32'::cidr]);
+SELECT dts.schedule('ping', '@yearly', task => '{"http": {"url": "http://127.0.0.1:1/ping", "method": "POST"}, "timeout": "10 s"}');
+SELECT is((SELECT what ->> 'timeout' FROM dts.schedules WHERE name = 'ping'), '10 s', 'a request');
+SELECT ok(r.state = '22023', r.message) FROM refusal($$SELECT dts.schedule('ping2', '@yearly', task => '{"http": "gopher://example.com"}')$$) r;
+SELECT dts.run_now('ping') AS task \gset
+SELECT is((SELECT kind FROM dts.tasks WHERE id = :task), 'http', 'is submitted as one');
+SELECT is(dts.cancel(:task) IS NOT NULL, true, 'and ends');
+SELECT dts.alter_schedule('ping', handler => 'sched h', payload => '{}');
+SELECT is((SELECT what FROM dts.schedules WHERE name = 'ping'), '{"handler": "sched h", "payload": {}, "timeout": "10 s"}'::jsonb, 'what it does is replaced, options stay');
+SELECT dts.alter_schedule('ping', task => '{"command": ["true"]}');
+SELECT is((SELECT what FROM dts.schedules WHERE name = 'ping'), '{"command": ["true"], "timeout": "10 s"}'::jsonb, 'also by task');
+
 -- Limits hold for what is fired: a full queue refuses, and the refusal is on record at the next fire; a key parks.
 SELECT dts.create_queue('sched full', paused => true);
 SELECT dts.set_limit(queue => 'sched full', max_waiting => 1);
