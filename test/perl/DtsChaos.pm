@@ -81,7 +81,7 @@ sub keep_load {
 	my $n    = $left < 1 ? undef : $self->quiet(q{SELECT count(*) FILTER (WHERE query ~ 'act'), count(*) FILTER (WHERE query ~ 'steer') FROM pg_stat_activity WHERE application_name = 'pgbench'}, 'postgres');
 	return unless defined $n;
 	my ($act, $steer) = split /\|/, $n;
-	$self->pgbench('clients', $left, '-c', 1, '-R', 40, '-f', "$dir/act.sql\@9", '-f', "$dir/rollback.sql\@1") for $act + 1 .. 3;
+	$self->pgbench('clients', $left, '-c', 1, '-R', 20, '-f', "$dir/act.sql\@9", '-f', "$dir/rollback.sql\@1") for $act + 1 .. 3;
 	$self->pgbench('clients', $left, '-c', 1, '-f', "$dir/steer.sql") unless $steer;
 	return;
 }

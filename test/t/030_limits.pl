@@ -43,7 +43,7 @@ subtest 'a queue, shared by two owners' => sub {
 	$node->safe_psql('postgres', q{SELECT dts.set_limit(queue => 'two', concurrency => 2)});
 	$node->safe_psql('postgres', qq{SELECT dts.submit('SELECT pg_sleep(0.05)', queue => 'two', owner => '$_') FROM generate_series(1, 8)}) for qw(ann bob);
 	my $last = $node->safe_psql('postgres', q{SELECT max(id) FROM dts.tasks});
-	like($node->safe_psql('postgres', "SELECT dts.explain($last)"), qr/queue "two" has reached its limit of 2|before it|no executor|running|claimed|succeeded/, 'explain says something true');
+	like($node->safe_psql('postgres', "SELECT dts.explain($last)"), qr/queue "two" has reached its limit of 2|before it|no executor|about to take it|running|claimed|succeeded/, 'explain says something true');
 	$node->wait_done;
 	is(most(q{queue = 'two'}), '2', 'two at once, and two were used');
 	nothing_held();

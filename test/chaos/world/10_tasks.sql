@@ -129,7 +129,7 @@ BEGIN
     PERFORM chaos.note(dts.submit('SELECT chaos.work($1), length($2)', jsonb_build_array(k, repeat('p', 1 + floor(random() * 100000)::int)), max_attempts => 60), 'huge_payload', k);
 END $$;
 CREATE FUNCTION chaos.load_out_of_memory() RETURNS void LANGUAGE sql AS $$
-    SELECT chaos.submit('out_of_memory', body => 'SELECT chaos.work($1), length(string_agg(repeat(''x'', 250000000), '''')) FROM generate_series(1, 5)', attempts => 2) WHERE random() < 0.02 $$;
+    SELECT chaos.submit('out_of_memory', body => 'SELECT chaos.work($1), length(repeat(''x'', 600000000) || repeat(''y'', 600000000))', attempts => 2) WHERE random() < 0.01 $$;
 -- Violates a constraint that is checked at the end only.
 CREATE FUNCTION chaos.violate(k bigint) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
