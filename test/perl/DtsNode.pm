@@ -170,6 +170,7 @@ sub hold_scheduler {
 	my ($self) = @_;
 	my ($pid) = $self->worker_pids('scheduler');
 	$self->pause_at('scheduler.turned', $pid);
+	kill 'USR1', $pid;    # which sets its latch, and nothing else
 	return $self->wait_reached('scheduler.turned');
 }
 

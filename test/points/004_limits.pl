@@ -109,6 +109,15 @@ open_gate($gate);
 $node->wait_state($leased, 'succeeded');
 is($node->runs_of($leased), '1 succeeded', 'its first attempt was its only one');
 
+# ---- and what came of an attempt counts only while the lease is its own
+$gate = gate(2);
+$leased = $node->submit('CALL behind2()', transactional => 'f', retry => '{"base": 0.01}');
+$node->running_pid($leased);
+$sql->("UPDATE dts.task SET token = gen_random_uuid() WHERE id = $leased");    # as if somebody else had leased it since
+open_gate($gate);
+$node->wait_state($leased, 'succeeded');
+unlike($node->runs_of($leased), qr/^1 succeeded/, 'a late end of another lease is not recorded');
+
 $node->wait_done;
 $node->wait_for('SELECT COALESCE(sum(running), 0) FROM dts.limits', '0');
 $node->healthy;
