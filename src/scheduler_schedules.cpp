@@ -79,7 +79,6 @@ int fire_slice(TimestampTz now, Cursor* from) {
     if (n > 0) DTS_POINT("schedule.marked");
   });
   if (n > 0) DTS_POINT("schedule.committed");
-  DTS_POINT("schedules.fired");
   if (good) *from = next;
   return good ? n : -1;
 }
@@ -176,6 +175,12 @@ void schedules_changed(bool start) {
     const Datum values[] = {TimestampTzGetDatum(PgStartTime)};
     each_row(again, values, [](uint64) {});
     each_row(lost, nullptr, [](uint64) {});
+    // A process keeps the zones that it has read.
+    static bool zones_seen = false;
+    static pg::Statement zones{"SELECT dts._look_at_zones($1)", 1, {TIMESTAMPTZOID}};
+    const Datum now[] = {TimestampTzGetDatum(schedule_now())};
+    if (!zones_seen) each_row(zones, now, [](uint64) {});
+    zones_seen = true;
   });
   schedule_runs_ended();
 }

@@ -52,18 +52,25 @@ void count_waiting() {
   // What commits add meanwhile is kept: only the difference is put right.
   for (int i = 0; i < store::shared->limit_count; i++) {
     store::LimitSlot& l = store::limits[i];
-    if (!l.used || l.db != MyDatabaseId || l.most_waiting < 0) continue;
-    const uint64 before = pg_atomic_read_u64(&l.unfinished);
+    if (!l.used || l.db != MyDatabaseId || (l.most_waiting < 0 && l.most_bytes < 0)) continue;
+    const uint64 before[] = {pg_atomic_read_u64(&l.unfinished), pg_atomic_read_u64(&l.bytes)};
     in_transaction("counting unfinished tasks", [&] {
       static pg::Statement count{
-          "SELECT count(*) FROM dts.limit_entry e JOIN dts.lane l ON CASE e.scope WHEN 'queue' THEN l.queue = e.queue WHEN 'handler' THEN "
-          "l.handler = e.handler WHEN 'owner' THEN l.owner = e.owner ELSE l.tenant = e.tenant END JOIN dts.task t ON t.lane = l.id "
-          "WHERE e.id = $1",
+          "SELECT count(*), COALESCE(sum(CASE WHEN e.max_bytes IS NOT NULL THEN dts._payload_bytes(t.sql, t.args) END), 0)::int8 "
+          "FROM dts.limit_entry e JOIN dts.lane l ON CASE e.scope WHEN 'queue' THEN l.queue = e.queue WHEN 'handler' THEN "
+          "l.handler = e.handler WHEN 'owner' THEN l.owner = e.owner WHEN 'priority' THEN l.priority >= e.priority AND NOT EXISTS (SELECT "
+          "FROM "
+          "dts.limit_entry x WHERE x.scope = 'priority' AND x.priority > e.priority AND x.priority <= l.priority) ELSE l.tenant = e.tenant "
+          "END "
+          "JOIN dts.task t ON t.lane = l.id WHERE e.id = $1",
           1,
           {INT4OID}};
       const Datum values[] = {Int32GetDatum(l.entry)};
-      int64 n = 0;
-      if (ids(count, values, 1, &n) == 1) pg_atomic_fetch_add_u64(&l.unfinished, n - static_cast<int64>(before));
+      each_row(count, values, [&](uint64 row) {
+        bool null = false;
+        pg_atomic_fetch_add_u64(&l.unfinished, DatumGetInt64(pg::column(row, 1, &null)) - static_cast<int64>(before[0]));
+        pg_atomic_fetch_add_u64(&l.bytes, DatumGetInt64(pg::column(row, 2, &null)) - static_cast<int64>(before[1]));
+      });
     });
   }
 }

@@ -5,6 +5,10 @@
 #include "schedule_ledger.hpp"
 #include "store/policy.hpp"
 
+extern "C" {
+#include "common/hashfn.h"
+}
+
 namespace dts {
 
 namespace {
@@ -68,6 +72,15 @@ DTS_FUNCTION(dts_due_times) {
   return Datum{0};
 }
 
+/// Arguments of the rule, and a due time: the one before it.
+DTS_FUNCTION(dts_due_before) {
+  if (PG_ARGISNULL(9)) PG_RETURN_NULL();
+  core::Rule* const rule = make_rule(rule_args(fcinfo));
+  const int64 at = core::previous_due(*rule, PG_GETARG_TIMESTAMPTZ(9));
+  if (at == core::kNever) PG_RETURN_NULL();
+  PG_RETURN_TIMESTAMPTZ(at);
+}
+
 /// valid, reading, error, position, hint
 DTS_FUNCTION(dts_check_timing) {
   TupleDesc desc = nullptr;
@@ -120,6 +133,22 @@ DTS_FUNCTION(dts_check_rule) {
   PG_RETURN_TEXT_P(cstring_to_text(pg_get_timezone_name(zone_by_name(given.zone))));
 }
 
+DTS_FUNCTION(dts_zone_print) {
+  const char* const name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+  pg_tz* const zone = strlen(name) > TZ_STRLEN_MAX ? nullptr : pg_tzset(name);
+  if (zone == nullptr) PG_RETURN_NULL();
+  const ServerZone z(zone);
+  uint64 print = 0;
+  const int64 end = core::days_of(2060, 1, 1) * SECS_PER_DAY;
+  for (int64 at = core::days_of(2020, 1, 1) * SECS_PER_DAY; at < end;) {
+    const core::Segment s = z.segment(at);
+    const int64 change[] = {s.end, s.offset};
+    print = hash_bytes_extended(reinterpret_cast<const unsigned char*>(change), sizeof(change), print);
+    at = s.end;
+  }
+  PG_RETURN_INT64(static_cast<int64>(print));
+}
+
 DTS_FUNCTION(dts_check_calendar) {
   RuleText given;
   given.timing = "@daily";
@@ -163,17 +192,19 @@ DTS_FUNCTION(dts_check_task) {
 DTS_FUNCTION(dts_fire_by_hand) {
   static pg::Statement read{
       "SELECT s.id, s.owner::oid, s.name, s.what, pg_catalog.has_function_privilege(s.owner::oid, 'dts.submit_many(jsonb)'::regprocedure, "
-      "'EXECUTE'), c.last_due, c.last_success FROM dts.schedule s JOIN dts.schedule_clock c ON c.schedule = s.id WHERE s.id = $1",
-      1,
-      {INT4OID}};
+      "'EXECUTE'), c.last_due, c.last_success, (SELECT d.due_at FROM dts._due_before(s, $2) d(due_at)) FROM dts.schedule s JOIN "
+      "dts.schedule_clock c ON c.schedule = s.id WHERE s.id = $1",
+      2,
+      {INT4OID, TIMESTAMPTZOID}};
   const TimestampTz due = PG_GETARG_TIMESTAMPTZ(1);
   const int32 backfill = PG_ARGISNULL(2) ? 0 : PG_GETARG_INT32(2);
-  const Datum values[] = {PG_GETARG_DATUM(0)};
+  const Datum values[] = {PG_GETARG_DATUM(0), TimestampTzGetDatum(due)};
+  const char nulls[] = {' ', backfill == 0 ? 'n' : ' ', '\0'};
   MemoryContext const memory = CurrentMemoryContext;
   Schedule s;
   const pg::AsOwner as(store::catalog().owner);
   SPI_connect();
-  if (read.run(values) != 1) elog(ERROR, "schedule %d does not exist", PG_GETARG_INT32(0));
+  if (read.run(values, nulls) != 1) elog(ERROR, "schedule %d does not exist", PG_GETARG_INT32(0));
   bool null = false;
   s.id = DatumGetInt32(pg::column(0, 1, &null));
   s.owner = DatumGetObjectId(pg::column(0, 2, &null));
@@ -183,7 +214,11 @@ DTS_FUNCTION(dts_fire_by_hand) {
   s.last_due = DatumGetTimestampTz(pg::column(0, 6, &null));
   s.has_last_due = !null;
   s.last_success = DatumGetTimestampTz(pg::column(0, 7, &null));
-  s.has_success = !null;
+  s.has_success = !null && s.last_success < due;
+  if (backfill != 0) {
+    s.last_due = DatumGetTimestampTz(pg::column(0, 8, &null));
+    s.has_last_due = !null;
+  }
   SPI_finish();
   as.end();
   const int64 task = submit_due(s, due, GetCurrentTimestamp());

@@ -43,14 +43,14 @@ class Many {
       : prepared_(first), table_(TaskTable::open()), edges_(store::EdgeTable::open()) {
     links_.look(table_, read_depends(o.depends_on, false), &prepared_.task);
     places_ = store::key_policy(first.lane).most;
-    own_ = store::submitted_here(first.lane);
     InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
     info_ = reinterpret_cast<ReturnSetInfo*>(fcinfo->resultinfo);
   }
   Task& task() { return prepared_.task; }
   void add() {
     Task& t = prepared_.task;
-    store::check_room(prepared_.lane, n_ + own_, 1);
+    bytes_ += t.bytes();
+    store::check_room(prepared_.lane, n_ + 1, bytes_);
     t.id = store::next_task_id();
     // Of one concurrency key only as many are ready as may run: the others would be parked one by one at their claim.
     if (t.ckey != 0 && t.state == core::State::Ready && n_ == places_ && t.run_at <= t.submitted_at) t.state = core::State::Parked;
@@ -73,6 +73,7 @@ class Many {
       store::touch_submitted(prepared_.lane, n_);
     else if (n_ > 0)
       store::touch_inserted_many(prepared_.lane, {prepared_.task.run_at, lowest_}, {prepared_.task.run_at, highest_}, n_);
+    if (n_ > 0) store::touch_bytes(prepared_.lane, bytes_);
     edges_.close();
     table_.close();
   }
@@ -84,14 +85,15 @@ class Many {
   Links links_;
   BatchGrowth growth_;
   ReturnSetInfo* info_ = nullptr;
-  int n_ = 0, places_ = 0, own_ = 0;
+  int n_ = 0, places_ = 0;
+  int64 bytes_ = 0;
   int64 lowest_ = 0, highest_ = 0;
 };
 
 }  // namespace
 
 int64 submit_prepared(Prepared& p, const Options& o) {
-  store::check_room(p.lane, store::submitted_here(p.lane), 1);
+  store::check_room(p.lane, 1, p.task.bytes());
   store::TaskTable table = store::TaskTable::open();
   Links links;
   links.look(table, read_depends(o.depends_on, false), &p.task);

@@ -210,14 +210,27 @@ DTS_FUNCTION(dts_limit_state) {
   for (int i = 0; i < store::shared->limit_count; i++) {
     store::LimitSlot& l = store::limits[i];
     if (!l.used || l.db != MyDatabaseId) continue;
-    Datum v[5] = {Int32GetDatum(l.entry), Int32GetDatum(static_cast<int32>(pg_atomic_read_u32(&l.running))),
+    Datum v[6] = {Int32GetDatum(l.entry), Int32GetDatum(static_cast<int32>(pg_atomic_read_u32(&l.running))),
                   BoolGetDatum(store::limit_full(l)), Datum{0}};
-    bool nulls[5] = {};
+    bool nulls[6] = {};
     v[3] = instant(store::next_start(l), &nulls[3]);
     v[4] = count(l.unfinished);
+    v[5] = count(l.bytes);
     put(info, v, nulls);
   }
   return Datum{0};
+}
+
+DTS_FUNCTION(dts_withheld) {
+  const int slot = store::shared == nullptr ? -1 : store::lane_slot_of(MyDatabaseId, PG_GETARG_INT32(0));
+  PG_RETURN_BOOL(slot >= 0 && store::withheld(store::lanes[slot]));
+}
+
+DTS_FUNCTION(dts_payload_bytes) {
+  int64 n = 0;
+  for (int i = 0; i < 2; i++)
+    if (!PG_ARGISNULL(i)) n += static_cast<int64>(toast_raw_datum_size(PG_GETARG_DATUM(i))) - VARHDRSZ;
+  PG_RETURN_INT64(n);
 }
 
 DTS_FUNCTION(dts_key_state) {

@@ -105,6 +105,10 @@ Prepared prepare_json(const JsonbValue& object, const char* place, Options* o, b
              errhint("args go with sql, payload goes with a handler.")));
   Prepared p = sql != nullptr ? prepare_sql(sql, *o) : prepare_handler(handler, *o);
   if (scheduled) p.task.flags |= core::kScheduled;
+  if (node && p.task.kind != core::Kind::Sql)
+    ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                    errmsg("handler \"%s\" was made anew, for work outside the server", handler),
+                    errhint("Create the workflow again: such a handler is run in another way.")));
   if (node) p.task.flags |= core::kNode;  // its arguments come when it is its turn
   if (sql != nullptr && !node) check_args(p, args, analyse);
   p.task.args = sql != nullptr ? args : payload;

@@ -8,8 +8,9 @@ BEGIN;
 CREATE ROLE dts_reference_user;
 CREATE ROLE dts_reference_monitor;
 CREATE ROLE dts_reference_admin;
+CREATE ROLE dts_reference_agent;
 DO $$ BEGIN
-    PERFORM dts.grant_usage('dts_reference_user'), dts.grant_monitor('dts_reference_monitor'), dts.grant_admin('dts_reference_admin');
+    PERFORM dts.grant_usage('dts_reference_user'), dts.grant_monitor('dts_reference_monitor'), dts.grant_admin('dts_reference_admin'), dts.grant_agent('dts_reference_agent', ARRAY['default']);
 END $$;
 
 CREATE FUNCTION pg_temp.short(type text) RETURNS text LANGUAGE sql AS $$
@@ -22,7 +23,7 @@ CREATE FUNCTION pg_temp.prose(value text) RETURNS text LANGUAGE sql AS $$ SELECT
 
 CREATE FUNCTION pg_temp.callers(routine oid) RETURNS text LANGUAGE sql AS $$
     SELECT COALESCE('For ' || string_agg(word, ', ' ORDER BY ord) || '.', 'For superusers and the owner of the extension.')
-    FROM (VALUES (1, 'dts_reference_user', 'users'), (2, 'dts_reference_monitor', 'monitors'), (3, 'dts_reference_admin', 'administrators')) r(ord, role, word)
+    FROM (VALUES (1, 'dts_reference_user', 'users'), (2, 'dts_reference_monitor', 'monitors'), (3, 'dts_reference_admin', 'administrators'), (4, 'dts_reference_agent', 'agents')) r(ord, role, word)
     WHERE has_function_privilege(r.role, routine, 'EXECUTE') $$;
 
 -- dts.f(a int, b text DEFAULT NULL): on one line if it fits, else one argument a line.

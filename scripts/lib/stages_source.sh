@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # Stages that read the sources: format, shell, layers, headers, tidy, size. Each runs in the copy of the tree. Sourced after common.sh.
 
-cxx_files() { find src test/unit \( -name '*.cpp' -o -name '*.hpp' \) | sort; }
+cxx_files() { find src test/unit test/fuzz \( -name '*.cpp' -o -name '*.hpp' \) | sort; }
 
 # Shell scripts by their first line, so that none is forgotten for want of a suffix.
 shell_files() {

@@ -29,12 +29,10 @@ inline int64_t next_cron(const Cron& c, WallClock& clock, int64_t after_us) {
       if (wall - s.offset < s.end) return (wall - s.offset) * kUsPerSecond;
     }
     const int64_t begin = s.end;
-    const int64_t before = wall;
+    const int64_t shown = begin + s.offset;  // what the wall would have shown then
     s = clock.at(begin);
-    wall = begin + s.offset;
-    // Nothing on the wall until `before`, unless the clock was put back.
-    if (before > wall && before - wall > 2 * kSecondsPerDay) wall = before - 2 * kSecondsPerDay;
-    while (wall - s.offset >= s.end) s = clock.at(s.end);
+    // Put back: times of the last hour come again. Else nothing is on the wall before the one that was found.
+    if (begin + s.offset < shown || begin + s.offset > wall) wall = begin + s.offset;
   }
 }
 
@@ -182,6 +180,17 @@ inline int64_t next_due(const Rule& r, int64_t after) {
     const int64_t jump = whole_day ? r.clock->instant((day + 1) * kSecondsPerDay) * kUsPerSecond - 1 : at;
     after = jump > at ? jump : at;
   }
+}
+
+/// The due time before another one; kNever if there is none within the horizon.
+inline int64_t previous_due(const Rule& r, int64_t due) {
+  for (int64_t back = kUsPerSecond; back < kHorizonYears * 366 * kSecondsPerDay * kUsPerSecond; back *= 4) {
+    int64_t at = next_due(r, due - back - 1);
+    if (at >= due) continue;
+    for (int64_t next = next_due(r, at); next < due; next = next_due(r, at)) at = next;
+    return at;
+  }
+  return kNever;
 }
 
 /// What calendars ruled out between two instants: the timing's own times in (from, to), at most `limit` of them.

@@ -76,21 +76,25 @@ COMMENT ON TABLE dts.handler IS 'Handlers: named, reusable task definitions, sub
 
 CREATE TABLE dts.limit_entry (
     id int4 GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    scope text NOT NULL CHECK (scope IN ('queue', 'handler', 'owner', 'tenant')),
+    scope text NOT NULL CHECK (scope IN ('queue', 'handler', 'owner', 'tenant', 'priority')),
     queue int4 NOT NULL DEFAULT 0,
     handler int4 NOT NULL DEFAULT 0,
     owner regrole NOT NULL,
     tenant text NOT NULL DEFAULT '',
+    priority int4 NOT NULL DEFAULT 0 CHECK (priority BETWEEN 0 AND 9),
     paused boolean NOT NULL DEFAULT false,
     concurrency int4 CHECK (concurrency >= 0),
     rate int4 CHECK (rate > 0),
     per interval NOT NULL DEFAULT '1 second',
     burst int4 CHECK (burst > 0),
     max_waiting bigint CHECK (max_waiting >= 0),
+    max_bytes bigint CHECK (max_bytes >= 0),
+    reserved int4 CHECK (reserved > 0),
+    retention interval,
     weight int4 CHECK (weight BETWEEN 1 AND 1000),
     key_concurrency int4 CHECK (key_concurrency > 0),
     key_fifo boolean NOT NULL DEFAULT false,
     changed_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
-    UNIQUE (scope, queue, handler, owner, tenant)
+    UNIQUE (scope, queue, handler, owner, tenant, priority)
 );
 COMMENT ON TABLE dts.limit_entry IS 'Limits and pauses of queues, handlers, owners and tenants. Read the view dts.limits.';

@@ -106,6 +106,13 @@ CREATE TABLE dts.backfill_due (
 );
 COMMENT ON TABLE dts.backfill_due IS 'Due times of backfills that have not been submitted yet.';
 
+CREATE TABLE dts.zone (
+    name text PRIMARY KEY,
+    print int8
+);
+COMMENT ON TABLE dts.zone IS 'The clock changes of the zones that schedules use, as a hash: another edition of the zone database shows.';
+
+ALTER TABLE dts.zone ENABLE ROW LEVEL SECURITY;
 ALTER TABLE dts.calendar ENABLE ROW LEVEL SECURITY;
 ALTER TABLE dts.schedule ENABLE ROW LEVEL SECURITY;
 ALTER TABLE dts.schedule_clock ENABLE ROW LEVEL SECURITY;

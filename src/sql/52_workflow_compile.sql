@@ -149,7 +149,7 @@ COMMENT ON FUNCTION dts._need(jsonb) IS 'One element of needs: "a", "a:failed", 
 
 CREATE FUNCTION dts._plan_node(def jsonb, params jsonb) RETURNS jsonb
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
-DECLARE kind text; task jsonb; bound record; refs text[]; inline boolean; needs jsonb;
+DECLARE kind text; task jsonb; bound record; refs text[]; inline boolean; needs jsonb; outside boolean;
 BEGIN
     SELECT k INTO kind FROM unnest(dts._kinds()) k WHERE def ? k LIMIT 1;
     task := (SELECT COALESCE(jsonb_object_agg(e.key, e.value), '{}') FROM jsonb_each(def) e WHERE e.key = kind OR e.key = ANY (dts._task_keys()) OR NOT (e.key = ANY (dts._node_keys() || dts._kinds())));
@@ -163,13 +163,14 @@ BEGIN
     needs := (SELECT jsonb_agg(jsonb_build_object('node', n.node || COALESCE('.' || n.branch, ''), 'on', n.outcomes)) FROM jsonb_array_elements(
                 CASE jsonb_typeof(def -> 'needs') WHEN 'array' THEN def -> 'needs' WHEN 'string' THEN jsonb_build_array(def -> 'needs') ELSE '[]' END) x, dts._need(x) n);
     -- Without anything to find out when it is its turn it is a plain task. Kinds that others run, and loops, are tasks of a task.
-    inline := kind IN ('sql', 'handler') AND COALESCE(def -> 'transactional', 'true') <> 'false' AND NOT def ?| '{map,repeat}';
+    outside := kind = 'handler' AND EXISTS (SELECT FROM dts.handler h WHERE h.name = def ->> 'handler' AND h.dropped_at IS NULL AND h.kind <> 'sql');
+    inline := kind IN ('sql', 'handler') AND NOT outside AND COALESCE(def -> 'transactional', 'true') <> 'false' AND NOT def ?| '{map,repeat}';
     RETURN jsonb_strip_nulls(jsonb_build_object('kind', kind, 'task', task, 'map', dts._map(def -> 'map'), 'repeat', def -> 'repeat', 'when', def -> 'when', 'join', def -> 'join',
         'on_unsatisfied', def -> 'on_unsatisfied', 'continue_on', def -> 'continue_on', 'compensate', def -> 'compensate', 'description', def -> 'description',
         'needs', needs,
         'reads', (SELECT jsonb_agg(DISTINCT r) FROM (SELECT (string_to_array(split_part(split_part(x, ':-', 1), '?', 1), '.'))[2] FROM unnest(refs) x WHERE x ~ '^nodes\.'
                     UNION SELECT dts._condition_nodes(c) FROM dts._conditions(def) c) q(r)),
-        'inline', inline, 'plain', inline AND NOT def ? 'when' AND NOT EXISTS (SELECT FROM unnest(refs) x WHERE x !~ '^params\.')));
+        'outside', NULLIF(outside, false), 'inline', inline, 'plain', inline AND NOT def ? 'when' AND NOT EXISTS (SELECT FROM unnest(refs) x WHERE x !~ '^params\.')));
 END $$;
 COMMENT ON FUNCTION dts._plan_node(jsonb, jsonb) IS 'A node, compiled.';
 

@@ -138,7 +138,7 @@ BEGIN
     IF y.child_run IS NOT NULL THEN
         SELECT r.state, r.output, format('run %s %s', r.id, r.state) INTO state, output, error FROM dts.workflow_run r WHERE r.id = y.child_run;
     ELSE
-        SELECT o.state, o.output, o.error INTO state, output, error FROM dts._node_outcome(y.task, n ->> 'kind', n ->> 'kind' IN ('sql', 'handler')) o;
+        SELECT o.state, o.output, o.error INTO state, output, error FROM dts._node_outcome(y.task, n ->> 'kind', n ->> 'kind' IN ('sql', 'handler') AND NOT n ? 'outside') o;
     END IF;
 END $$;
 COMMENT ON FUNCTION dts._item_outcome(dts.workflow_node, jsonb) IS 'How a task or run that a node waited for has ended.';

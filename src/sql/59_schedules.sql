@@ -49,6 +49,20 @@ CREATE FUNCTION dts._reading(timing text, zone text, both_days boolean) RETURNS 
     LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'dts_reading';
 COMMENT ON FUNCTION dts._reading(text, text, boolean) IS 'A timing in plain English.';
 
+CREATE FUNCTION dts._zone_print(zone text) RETURNS int8
+    LANGUAGE c VOLATILE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'dts_zone_print';
+COMMENT ON FUNCTION dts._zone_print(text) IS 'A hash of the clock changes of a zone, 2020 to 2060; NULL if the server does not know it.';
+
+-- A due time that another edition of the zone database moves forward must not be found only when the old one comes.
+CREATE FUNCTION dts._look_at_zones(at timestamptz) RETURNS bigint
+    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+    WITH f AS MATERIALIZED (SELECT z.zone, dts._zone_print(z.zone) AS print FROM (SELECT DISTINCT s.zone FROM dts.schedule s) z),
+        changed AS (SELECT f.zone FROM f JOIN dts.zone k ON k.name = f.zone WHERE k.print IS DISTINCT FROM f.print),
+        kept AS (INSERT INTO dts.zone AS k (name, print) SELECT f.zone, f.print FROM f ON CONFLICT (name) DO UPDATE SET print = EXCLUDED.print WHERE k.print IS DISTINCT FROM EXCLUDED.print),
+        looks AS (UPDATE dts.schedule_clock c SET next_fire = at FROM dts.schedule s JOIN changed ON changed.zone = s.zone WHERE s.id = c.schedule AND NOT s.paused AND c.next_fire IS NOT NULL RETURNING 1)
+    SELECT count(*) FROM looks $$;
+COMMENT ON FUNCTION dts._look_at_zones(timestamptz) IS 'Has the scheduler look at the schedules whose zone has other clock changes than at the last start. Returns how many.';
+
 CREATE FUNCTION dts._schedule_clock_now() RETURNS timestamptz
     LANGUAGE sql VOLATILE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$ SELECT clock_timestamp() + COALESCE(current_setting('dts.debug_schedule_clock', true), '0')::interval $$;
 COMMENT ON FUNCTION dts._schedule_clock_now() IS 'The clock of schedules.';
@@ -58,6 +72,15 @@ CREATE FUNCTION dts._schedule_dues(s dts.schedule, after timestamptz, until time
     SELECT dts._due_times(s.timing, s.zone, s.both_days, (SELECT c.entries FROM dts.calendar c WHERE c.name = s.only_in), (SELECT c.entries FROM dts.calendar c WHERE c.name = s.not_in),
                           s.shift, s.created_at, s.starts_at, s.ends_at, after, until, n) $$;
 COMMENT ON FUNCTION dts._schedule_dues(dts.schedule, timestamptz, timestamptz, int8) IS 'The due times of a schedule after an instant, up to another, at most n.';
+
+CREATE FUNCTION dts._due_before(timing text, zone text, both_days boolean, only_in text[], not_in text[], shift text, made_at timestamptz, starts_at timestamptz, ends_at timestamptz, due timestamptz) RETURNS timestamptz
+    LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'dts_due_before';
+COMMENT ON FUNCTION dts._due_before(text, text, boolean, text[], text[], text, timestamptz, timestamptz, timestamptz, timestamptz) IS 'The due time of a rule before another one.';
+CREATE FUNCTION dts._due_before(s dts.schedule, due timestamptz) RETURNS timestamptz
+    LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT dts._due_before(s.timing, s.zone, s.both_days, (SELECT c.entries FROM dts.calendar c WHERE c.name = s.only_in), (SELECT c.entries FROM dts.calendar c WHERE c.name = s.not_in),
+                           s.shift, s.created_at, NULL, NULL, due) $$;
+COMMENT ON FUNCTION dts._due_before(dts.schedule, timestamptz) IS 'The due time of a schedule before another one, whatever its bounds; NULL if there is none.';
 
 -- What follows events is looked at once, by the scheduler; everything else when it is due.
 CREATE FUNCTION dts._next_fire(s dts.schedule, after timestamptz) RETURNS timestamptz
@@ -400,4 +423,4 @@ COMMENT ON FUNCTION dts.scheduled_for() IS 'The due time for which the running t
 CREATE FUNCTION dts.scheduled(OUT schedule text, OUT due_at timestamptz, OUT previous_due_at timestamptz, OUT last_success_due_at timestamptz) RETURNS record
     LANGUAGE sql STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS $$
     SELECT t ->> 'name', (t ->> 'due')::timestamptz, (t ->> 'previous')::timestamptz, (t ->> 'success')::timestamptz FROM dts._schedule_tag() t $$;
-COMMENT ON FUNCTION dts.scheduled() IS 'What the running task knows of its schedule: its name, its own due time, that of the run before it, and that of the last run that had succeeded when it was fired. (previous_due_at, due_at] are the bounds for incremental work.';
+COMMENT ON FUNCTION dts.scheduled() IS 'What the running task knows of its schedule: its name, its own due time, that of the run before it, and that of the last run that had succeeded when it was fired. (previous_due_at, due_at] is its interval, also in a backfill; (last_success_due_at, due_at] is what no run has done yet.';

@@ -37,7 +37,7 @@ CREATE FUNCTION dts._limit_holders(caller oid, e dts.limit_entry) RETURNS text
     SELECT string_agg(CASE WHEN dts._role_may(caller, x.owner) THEN format('task %s', x.task) ELSE 'a task of another role' END
                       || COALESCE(format(', running for %s', dts._seconds(clock_timestamp() - x.started_at)), ''), '; ' ORDER BY x.started_at)
     FROM (SELECT h.task, h.started_at, l.owner::oid AS owner FROM (SELECT y.task, y.started_at, y.state FROM dts._held() y UNION ALL SELECT y.task, y.started_at, 'running' FROM dts.lease y WHERE y.ended IS NULL) h JOIN dts.task t ON t.id = h.task JOIN dts.lane l ON l.id = t.lane
-          WHERE CASE e.scope WHEN 'queue' THEN l.queue = e.queue WHEN 'handler' THEN l.handler = e.handler WHEN 'owner' THEN l.owner = e.owner ELSE l.tenant = e.tenant END
+          WHERE CASE e.scope WHEN 'queue' THEN l.queue = e.queue WHEN 'handler' THEN l.handler = e.handler WHEN 'owner' THEN l.owner = e.owner WHEN 'priority' THEN l.priority >= e.priority ELSE l.tenant = e.tenant END
             AND h.state <> 'held' ORDER BY h.started_at LIMIT 3) x $$;
 COMMENT ON FUNCTION dts._limit_holders(oid, dts.limit_entry) IS 'Which tasks take the places of a limit, in words: the three that have run longest.';
 
@@ -46,7 +46,8 @@ CREATE FUNCTION dts._explain_limit(caller oid, l dts.lane) RETURNS text
 DECLARE e dts.limit_entry; s record; name text;
 BEGIN
     FOR e IN SELECT x.* FROM dts.limit_entry x WHERE (x.scope, x.queue) = ('queue', l.queue) OR (x.scope, x.handler) = ('handler', l.handler)
-             OR (x.scope, x.owner) = ('owner', l.owner) OR (x.scope, x.tenant) = ('tenant', l.tenant) ORDER BY x.paused DESC, x.id LOOP
+             OR (x.scope, x.owner) = ('owner', l.owner) OR (x.scope, x.tenant) = ('tenant', l.tenant)
+                OR x.id = (SELECT y.id FROM dts.limit_entry y WHERE y.scope = 'priority' AND y.priority <= l.priority ORDER BY y.priority DESC LIMIT 1) ORDER BY x.paused DESC, x.id LOOP
         name := dts._limit_name(e);
         SELECT * INTO s FROM dts._limit_state() y WHERE y.entry = e.id;
         IF e.paused THEN
@@ -58,6 +59,9 @@ BEGIN
                           dts._seconds(greatest(s.next_at - clock_timestamp(), '0')));
         END IF;
     END LOOP;
+    IF dts._withheld(l.id) THEN
+        RETURN format('the workers that are free are reserved: %s', (SELECT string_agg(format('%s for %s "%s"', x.reserved, x.scope, dts._limit_name(x)), ', ' ORDER BY x.id) FROM dts.limit_entry x WHERE x.reserved > 0));
+    END IF;
     RETURN NULL;
 END $$;
 COMMENT ON FUNCTION dts._explain_limit(oid, dts.lane) IS 'The limit that keeps tasks of a lane from starting now, in words, or NULL.';

@@ -43,11 +43,13 @@ CREATE FUNCTION dts._purge(max_rows int) RETURNS bigint
 DECLARE n bigint; total bigint := 0; longest interval; now timestamptz := clock_timestamp();
 BEGIN
     SELECT max(retention) INTO longest FROM dts.queue;
-    WITH old AS (SELECT r.ctid, r.tableoid FROM dts.queue q JOIN dts.lane l ON l.queue = q.id JOIN dts.run r ON r.lane = l.id AND r.ended_at < now - q.retention
-                 WHERE q.retention < longest LIMIT max_rows)
+    WITH old AS (SELECT r.ctid, r.tableoid FROM dts.queue q JOIN dts.lane l ON l.queue = q.id LEFT JOIN dts.limit_entry e ON (e.scope, e.owner) = ('owner', l.owner)
+                 JOIN dts.run r ON r.lane = l.id AND r.ended_at < now - least(q.retention, e.retention)
+                 WHERE least(q.retention, e.retention) < longest LIMIT max_rows)
     DELETE FROM dts.run r USING old WHERE r.ctid = old.ctid AND r.tableoid = old.tableoid;
     GET DIAGNOSTICS n = ROW_COUNT; total := total + n;
-    DELETE FROM dts.dead_letter d USING (SELECT x.id FROM dts.queue q JOIN dts.lane l ON l.queue = q.id JOIN dts.dead_letter x ON x.lane = l.id AND x.failed_at < now - q.retention LIMIT max_rows) old
+    DELETE FROM dts.dead_letter d USING (SELECT x.id FROM dts.queue q JOIN dts.lane l ON l.queue = q.id LEFT JOIN dts.limit_entry e ON (e.scope, e.owner) = ('owner', l.owner)
+                                           JOIN dts.dead_letter x ON x.lane = l.id AND x.failed_at < now - least(q.retention, e.retention) LIMIT max_rows) old
     WHERE d.id = old.id;
     GET DIAGNOSTICS n = ROW_COUNT; total := total + n;
     DELETE FROM dts.key k USING (SELECT x.owner, x.key FROM dts.key x WHERE x.free_at < now LIMIT max_rows FOR UPDATE SKIP LOCKED) old WHERE (k.owner, k.key) = (old.owner, old.key);

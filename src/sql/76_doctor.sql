@@ -62,6 +62,12 @@ CREATE FUNCTION dts._doctor_data() RETURNS TABLE (severity text, subject text, f
     SELECT 'notice', format('queue %s', q.name), 'it is paused, and tasks wait in it', format('SELECT dts.resume(%L) lets it go on.', q.name)
     FROM dts.queue q WHERE q.paused AND EXISTS (SELECT FROM dts.lane l JOIN dts.task t ON t.lane = l.id WHERE l.queue = q.id)
     UNION ALL
+    SELECT 'warning', format('queue %s', w.name), format('tasks for agents%s wait since %s, and no such agent was seen lately', CASE WHEN w.requires <> '' THEN ' with labels ' || w.requires ELSE '' END, min(w.run_at)),
+           'Start one that may claim from it (dts.agents, dts.agent_queues), or cancel them.'
+    FROM (SELECT q.name, l.requires, t.run_at FROM dts.lane l JOIN dts.queue q ON q.id = l.queue AND NOT q.paused
+          CROSS JOIN LATERAL (SELECT x.* FROM dts.task x WHERE x.lane = l.id AND x.state = 0 ORDER BY x.run_at, x.id LIMIT 1) t
+          WHERE l.runner = 2 AND t.run_at < clock_timestamp() - '5 minutes'::interval AND dts._explain_agents(t, l, q) ~ '^no agent') w GROUP BY w.name, w.requires
+    UNION ALL
     SELECT 'notice', 'dead letters', format('%s task(s) used up their attempts', c.n), 'SELECT queue, handler, sqlstate, count(*) FROM dts.dead_letters GROUP BY 1, 2, 3; dts.redrive when the cause is mended.'
     FROM (SELECT count(*) AS n FROM dts.dead_letter) c WHERE c.n > 0
     UNION ALL

@@ -7,12 +7,30 @@ namespace dts::store {
 
 namespace {
 
-enum Column { kId = 1, kScope, kObject, kTenant, kPaused, kConcurrency, kRate, kPer, kBurst, kWeight, kKeyMost, kKeyFifo, kMaxWaiting };
+enum Column {
+  kId = 1,
+  kScope,
+  kObject,
+  kTenant,
+  kPaused,
+  kConcurrency,
+  kRate,
+  kPer,
+  kBurst,
+  kWeight,
+  kKeyMost,
+  kKeyFifo,
+  kMaxWaiting,
+  kMaxBytes,
+  kReserved
+};
 
 pg::Statement rows{
-    "SELECT e.id, array_position('{queue,handler,owner,tenant}'::text[], e.scope) - 1, "
-    "CASE e.scope WHEN 'queue' THEN e.queue WHEN 'handler' THEN e.handler ELSE e.owner::oid::int8 END::int8, e.tenant, e.paused, "
-    "e.concurrency, e.rate, (extract(epoch FROM e.per) * 1000)::int8, e.burst, e.weight, e.key_concurrency, e.key_fifo, e.max_waiting FROM "
+    "SELECT e.id, array_position('{queue,handler,owner,tenant,priority}'::text[], e.scope) - 1, "
+    "CASE e.scope WHEN 'queue' THEN e.queue WHEN 'handler' THEN e.handler WHEN 'priority' THEN e.priority ELSE e.owner::oid::int8 "
+    "END::int8, e.tenant, e.paused, "
+    "e.concurrency, e.rate, (extract(epoch FROM e.per) * 1000)::int8, e.burst, e.weight, e.key_concurrency, e.key_fifo, e.max_waiting, "
+    "e.max_bytes, e.reserved FROM "
     "dts.limit_entry e "
     "WHERE $1 IN (0, e.id) AND (e.scope <> 'owner' OR EXISTS (SELECT FROM pg_roles r WHERE r.oid = e.owner)) ORDER BY e.id",
     1,
@@ -46,6 +64,8 @@ void each_limit(int32 entry, void (*use)(const LimitSettings&)) {
     l.key_most = static_cast<int32>(number(i, kKeyMost, false, 1));
     l.key_fifo = DatumGetBool(pg::column(i, kKeyFifo, &null));
     l.most_waiting = number(i, kMaxWaiting, true, -1);
+    l.most_bytes = number(i, kMaxBytes, true, -1);
+    l.reserved = static_cast<int32>(number(i, kReserved, false, 0));
     use(l);
   }
   SPI_finish();

@@ -3,6 +3,7 @@
 #include <chrono>
 
 #include "settings.hpp"
+#include "store/touch.hpp"
 #include "store/transfers.hpp"
 
 extern "C" {
@@ -22,16 +23,42 @@ uint64 object_of(const LaneSlot& l, Scope scope) {
     case Scope::Handler: return static_cast<uint64>(l.handler);
     case Scope::Owner: return l.owner;
     case Scope::Tenant: return l.tenant;
+    case Scope::Priority: return static_cast<uint64>(l.priority);
   }
   return 0;
 }
 
+/// A limit for a priority is for those above, too, up to the next one that has a limit.
+bool is_for_priority(const LimitSlot& limit, const LaneSlot& l) {
+  const auto its = static_cast<uint64>(l.priority);
+  if (limit.object > its) return false;
+  for (int i = 0; i < shared->limit_count; i++)
+    if (limits[i].used && limits[i].db == l.db && limits[i].scope == Scope::Priority && limits[i].object > limit.object &&
+        limits[i].object <= its)
+      return false;
+  return true;
+}
+
 bool is_for(const LimitSlot& limit, const LaneSlot& l) {
+  if (limit.scope == Scope::Priority) return limit.used && limit.db == l.db && is_for_priority(limit, l);
   return limit.used && limit.db == l.db && limit.object == object_of(l, limit.scope);
+}
+
+void detach(int lane, int s) {
+  int32& limit = lanes[lane].limit[s];
+  if (limit < 0) return;
+  int32* p = &limits[limit].lane_head;
+  while (*p != -1 && *p != lane) p = &lanes[*p].limit_next[s];
+  if (*p == lane) {
+    *p = lanes[lane].limit_next[s];
+    limits[limit].lane_count--;
+  }
+  limit = -1;
 }
 
 void attach(int limit, int lane) {
   const int s = static_cast<int>(limits[limit].scope);
+  detach(lane, s);  // from the limit of a lower priority
   lanes[lane].limit_next[s] = limits[limit].lane_head;
   limits[limit].lane_head = lane;
   limits[limit].lane_count++;
@@ -122,7 +149,8 @@ void count_running(int limit) {
   LimitSlot& l = limits[limit];
   const int s = static_cast<int>(l.scope);
   each_permits(l.db, LW_EXCLUSIVE, [&](Permits& p) {
-    if (p.places == 0 || p.limit[s] >= 0 || !is_for(l, lanes[p.lane])) return;
+    if (p.places == 0 || p.limit[s] == limit || !is_for(l, lanes[p.lane])) return;
+    if (p.limit[s] >= 0) pg_atomic_fetch_sub_u32(&limits[p.limit[s]].running, p.places);
     p.limit[s] = limit;
     pg_atomic_fetch_add_u32(&l.running, p.places);
   });
@@ -144,7 +172,9 @@ int new_limit(Oid db, Scope scope, uint64 object) {
   pg_atomic_write_u32(&l.refused, 0);
   pg_atomic_write_u64(&l.spent_until, 0);
   pg_atomic_write_u64(&l.unfinished, 0);
-  l.most_waiting = -1;
+  pg_atomic_write_u64(&l.bytes, 0);
+  l.most_waiting = l.most_bytes = -1;
+  l.reserved = 0;
   return got;
 }
 
@@ -177,6 +207,8 @@ bool apply_limit(Oid db, const LimitSettings& s) {
     l.weight = s.weight;
     l.key_most = s.key_most;
     l.most_waiting = s.most_waiting;
+    l.most_bytes = s.most_bytes;
+    l.reserved = s.reserved;
     l.key_fifo = s.key_fifo;
     l.paused = s.paused;
     l.used = true;
@@ -188,6 +220,7 @@ bool apply_limit(Oid db, const LimitSettings& s) {
         }
       count_running(i);
     }
+    list_reservations();
   }
   LWLockRelease(&shared->directory);
   return i >= 0;
@@ -260,25 +293,39 @@ void places_found(int slot, int32 lane, int n) {
   LWLockRelease(&shared->directory);
 }
 
-void unfinished_add(int lane_slot, int n) {
+void unfinished_add(int lane_slot, int n, int64 bytes) {
   if (lane_slot < 0 || n == 0) return;
-  for (const int32 i : lanes[lane_slot].limit)
-    if (i >= 0 && limits[i].most_waiting >= 0) pg_atomic_fetch_add_u64(&limits[i].unfinished, n);
+  for (const int32 i : lanes[lane_slot].limit) {
+    if (i < 0) continue;
+    if (limits[i].most_waiting >= 0) pg_atomic_fetch_add_u64(&limits[i].unfinished, n);
+    if (limits[i].most_bytes >= 0) pg_atomic_fetch_add_u64(&limits[i].bytes, bytes);
+  }
 }
 
-void check_room(const LaneInfo& lane, int own, int n) {
+namespace {
+
+void check_cap(const LimitSlot& l, const char* what, const char* argument, int64 there, int64 more, int64 most) {
+  static const char* const kNames[] = {"queue", "handler", "owner", "tenant", "priority"};
+  if (most < 0 || there + more <= most) return;
+  ereport(ERROR, (errcode(MAKE_SQLSTATE('T', 'Q', '0', '0', '1')),
+                  errmsg("the %s of the task has reached its cap on %s", kNames[static_cast<int>(l.scope)], what),
+                  errdetail("There are %lld, at most %lld are allowed.", static_cast<long long>(there), static_cast<long long>(most)),
+                  errhint("Try again later; an administrator can raise \"%s\" with dts.set_limit.", argument)));
+}
+
+int64 value(const pg_atomic_uint64& a) { return static_cast<int64>(pg_atomic_read_u64(const_cast<pg_atomic_uint64*>(&a))); }
+
+}  // namespace
+
+void check_room(const LaneInfo& lane, int n, int64 bytes) {
   const int slot = shared == nullptr ? -1 : lane_slot(MyDatabaseId, lane);
   if (slot < 0) return;
-  static const char* const kNames[] = {"queue", "handler", "owner", "tenant"};
   for (const int32 i : lanes[slot].limit) {
-    if (i < 0 || limits[i].most_waiting < 0) continue;
-    const int64 there = static_cast<int64>(pg_atomic_read_u64(&limits[i].unfinished)) + own;
-    if (there + n > limits[i].most_waiting)
-      ereport(ERROR, (errcode(MAKE_SQLSTATE('T', 'Q', '0', '0', '1')),
-                      errmsg("the %s of the task has reached its cap on unfinished tasks", kNames[static_cast<int>(limits[i].scope)]),
-                      errdetail("There are %lld, at most %lld are allowed.", static_cast<long long>(there),
-                                static_cast<long long>(limits[i].most_waiting)),
-                      errhint("Try again later; an administrator can raise \"max_waiting\" with dts.set_limit.")));
+    if (i < 0 || (limits[i].most_waiting < 0 && limits[i].most_bytes < 0)) continue;
+    const LimitSlot& l = limits[i];
+    const Submitted own = submitted_under(i);
+    check_cap(l, "unfinished tasks", "max_waiting", value(l.unfinished) + own.n, n, l.most_waiting);
+    check_cap(l, "bytes of unfinished tasks", "max_bytes", value(l.bytes) + own.bytes, bytes, l.most_bytes);
   }
 }
 
@@ -289,22 +336,13 @@ void limits_attach(int lane) {
 }
 
 void limits_detach(int lane) {
-  for (int s = 0; s < kScopes; s++) {
-    int32& limit = lanes[lane].limit[s];
-    if (limit < 0) continue;
-    int32* p = &limits[limit].lane_head;
-    while (*p != -1 && *p != lane) p = &lanes[*p].limit_next[s];
-    if (*p == lane) {
-      *p = lanes[lane].limit_next[s];
-      limits[limit].lane_count--;
-    }
-    limit = -1;
-  }
+  for (int s = 0; s < kScopes; s++) detach(lane, s);
 }
 
 void limits_forget(Oid db) {
   for (int i = 0; i < shared->limit_count; i++)
     if (limits[i].db == db) limits[i].used = false;
+  list_reservations();
 }
 
 bool limit_full(const LimitSlot& limit) { return full(limit); }
@@ -319,6 +357,7 @@ TimestampTz next_start(const LimitSlot& limit) {
 
 int64 permit_at(const LaneSlot& lane, int64 now) {
   int64 at = core::kMin;
+  if (withheld(const_cast<LaneSlot&>(lane))) return core::kMax;
   for (const int32 i : lane.limit) {
     if (i < 0) continue;
     LimitSlot& l = limits[i];
@@ -332,8 +371,13 @@ int64 permit_at(const LaneSlot& lane, int64 now) {
 
 int permits_take(int lane_slot, int n, LWLock* lock, Permits* out) {
   LWLockAcquire(lock, LW_EXCLUSIVE);
+  const bool reserved = shared->reservation_count > 0;
+  if (reserved) LWLockAcquire(&shared->reserve_lock, LW_EXCLUSIVE);  // one decides at a time whether there is a worker for him
+  if (withheld(lanes[lane_slot])) n = 0;
   out->lane = lane_slot;
   out->places = 1;
+  out->worker = takes_worker(lanes[lane_slot]);
+  if (out->worker) pg_atomic_fetch_add_u32(&shared->places, 1);
   int32 got[kScopes];
   for (int s = 0; s < kScopes; s++) {
     got[s] = n > 0 ? lanes[lane_slot].limit[s] : -1;
@@ -350,6 +394,7 @@ int permits_take(int lane_slot, int n, LWLock* lock, Permits* out) {
       if (out->limit[k] >= 0) give_tokens(limits[out->limit[k]], n - tokens);
     n = tokens;
   }
+  if (reserved) LWLockRelease(&shared->reserve_lock);
   LWLockRelease(lock);
   if (n == 0) permits_give(lock, out);
   return n;
@@ -370,6 +415,9 @@ void permits_give(LWLock* lock, Permits* permits) {
   for (int32& i : permits->limit) i = -1;
   LWLockRelease(lock);
   for (const int32 i : mine.limit) give_place(i, mine.places);
+  if (!mine.worker) return;
+  pg_atomic_fetch_sub_u32(&shared->places, mine.places);
+  tell_withheld();
 }
 
 }  // namespace dts::store

@@ -17,6 +17,8 @@ struct LimitSettings {
   int32 weight;
   int32 key_most;
   int64 most_waiting;  // -1: any number
+  int64 most_bytes;    // the same
+  int32 reserved;
   bool key_fifo;
   core::Rate rate;
 };
@@ -54,10 +56,20 @@ void places_found(int lane_slot, int32 lane, int n);
 /// nothing runs, and nothing starts, since who has taken a place looks at the pause again.
 int places_taken(Oid db, Scope scope, uint64 object);
 
-/// n tasks more, or fewer, of a lane are unfinished. May run in callbacks.
-void unfinished_add(int lane_slot, int n);
-/// Refuses n more tasks of a lane (TQ001) if a cap is reached; `own`: those that this transaction has submitted to it already.
-void check_room(const LaneInfo& lane, int own, int n);
+/// n tasks more, or fewer, of a lane are unfinished, with so many bytes. May run in callbacks.
+void unfinished_add(int lane_slot, int n, int64 bytes);
+/// Refuses n more tasks of a lane with so many bytes (TQ001) if a cap is reached. What this transaction has submitted so far counts, and
+/// what the caller has not told yet (store/touch.hpp) is part of n.
+void check_room(const LaneInfo& lane, int n, int64 bytes);
+
+/// Reserved workers (store/reserve.cpp). Whether what a lane runs takes a worker.
+bool takes_worker(const LaneSlot& lane);
+/// Whether the workers that are free are reserved for others than this lane.
+bool withheld(LaneSlot& lane);
+/// A place was given back: those that were refused look again.
+void tell_withheld();
+/// Makes the list of reservations anew. Needs the directory lock.
+void list_reservations();
 
 /// Lanes come and go; a database is gone. Need the directory lock.
 void limits_attach(int lane_slot);

@@ -145,6 +145,7 @@ void tell_end(const Task& t, int queue_slot, const Outcome& o) {
   e.outcome = o.state;
   e.queue_slot = queue_slot;
   e.lane_slot = shared == nullptr ? -1 : lane_slot_of(MyDatabaseId, t.lane);
+  e.bytes = t.bytes();
   e.ran = o.started_at != 0;
   e.charged = o.charged;
   e.run_us = e.ran ? o.ended_at - o.started_at : 0;
@@ -272,6 +273,16 @@ Jsonb* error_json(int sqlstate, const char* message, const char* hint) {
   return error_json(&e);
 }
 
+namespace {
+/// What history shows of what was run: the text, or the arguments of a command.
+text* what_runs(const Task& t) {
+  JsonbValue argv;
+  if (t.kind != core::Kind::Command || !json_member(t.args, "argv", &argv)) return t.sql;
+  Jsonb* const j = JsonbValueToJsonb(&argv);
+  return cstring_to_text(JsonbToCString(nullptr, &j->root, VARSIZE(j)));
+}
+}  // namespace
+
 void add_run(const Task& t, const LaneInfo& lane, char history, int, const Outcome& o) {
   const bool good = o.state == core::State::Succeeded;
   // "Failures only" keeps the success that follows failures, or the history of that task would end with one.
@@ -299,11 +310,12 @@ void add_run(const Task& t, const LaneInfo& lane, char history, int, const Outco
   nulls[kToken] = !t.has_token;
   values[kBatch] = Int64GetDatum(t.batch);
   nulls[kBatch] = t.batch == 0;
-  const int sql_size = t.sql == nullptr ? 0 : static_cast<int>(VARSIZE_ANY_EXHDR(t.sql));
-  nulls[kSql] = t.sql == nullptr;
+  text* const what = what_runs(t);
+  const int sql_size = what == nullptr ? 0 : static_cast<int>(VARSIZE_ANY_EXHDR(what));
+  nulls[kSql] = what == nullptr;
   values[kSql] = sql_size <= kSqlKept
-                     ? PointerGetDatum(t.sql)
-                     : PointerGetDatum(cstring_to_text_with_len(VARDATA_ANY(t.sql), pg_mbcliplen(VARDATA_ANY(t.sql), sql_size, kSqlKept)));
+                     ? PointerGetDatum(what)
+                     : PointerGetDatum(cstring_to_text_with_len(VARDATA_ANY(what), pg_mbcliplen(VARDATA_ANY(what), sql_size, kSqlKept)));
   nulls[kResult] = o.result == nullptr;
   values[kResult] = o.result == nullptr ? Datum{0} : PointerGetDatum(cstring_to_text_with_len(o.result, o.result_length));
   nulls[kError] = o.error == nullptr;

@@ -56,11 +56,11 @@ void init_queue(QueueSlot& q, int tranche) {
 
 void init_all() {
   const int tranche = LWLockNewTrancheId();
-  for (LWLock* l :
-       {&shared->directory, &shared->board_lock, &shared->waiter_lock, &shared->charge_lock, &shared->key_lock, &shared->agent_lock})
+  for (LWLock* l : {&shared->directory, &shared->board_lock, &shared->waiter_lock, &shared->charge_lock, &shared->key_lock,
+                    &shared->agent_lock, &shared->reserve_lock})
     LWLockInitialize(l, tranche);
   for (pg_atomic_uint32* a : {&shared->launcher_events, &shared->board_count, &shared->waiter_count, &shared->agents_waiting,
-                              &shared->executors, &shared->wanting})
+                              &shared->executors, &shared->wanting, &shared->places, &shared->withheld})
     pg_atomic_init_u32(a, 0);
   pg_atomic_init_u64(&shared->next_generation, 1);
   shared->slot_limit = kMaxSlots;

@@ -39,8 +39,10 @@ struct QueueSlot {
 };
 
 /// What a limit is for: a lane has at most one limit of each scope.
-enum class Scope : uint8 { Queue, Handler, Owner, Tenant };
-inline constexpr int kScopes = 4;
+enum class Scope : uint8 { Queue, Handler, Owner, Tenant, Priority };
+inline constexpr int kScopes = 5;
+/// Limits with reserved workers.
+inline constexpr int kReservations = 64;
 
 /// One limit (store/permits.hpp). Identity, settings and list change under `Shared::directory`; settings are read without lock.
 struct LimitSlot {
@@ -52,6 +54,8 @@ struct LimitSlot {
   uint64 object;       // id of the queue, handler or role; hash of the tenant's name
   int32 concurrency;   // -1: none
   int64 most_waiting;  // unfinished tasks, -1: any number
+  int64 most_bytes;    // of their payload, -1: any number
+  int32 reserved;      // workers kept free for it
   int32 key_most;      // of a queue: places of each concurrency key
   bool key_fifo;
   int32 weight;  // share of an owner or tenant
@@ -60,6 +64,7 @@ struct LimitSlot {
   pg_atomic_uint32 running;      // places taken; a slot is used again only when it is 0
   pg_atomic_uint32 refused;      // somebody found it full: who gives a place back tells
   pg_atomic_uint64 unfinished;   // tasks, if there is a cap: counted by the scheduler, then kept by commits; as int64
+  pg_atomic_uint64 bytes;        // of payload, likewise
   pg_atomic_uint64 spent_until;  // of the bucket (core/rate.hpp)
 };
 
@@ -83,6 +88,7 @@ inline constexpr int kKeyNotes = 256;
 struct Permits {
   int32 lane;  // slot
   int32 places;
+  bool worker;           // it is an executor's: what couriers do takes no worker
   int32 limit[kScopes];  // slots, -1: none
 };
 
@@ -262,7 +268,7 @@ struct LaneEntry {
 
 /// Head of it all. `directory` guards which slot belongs to what; it is taken before a lane's, pool's or slot's lock, never after.
 struct Shared {
-  LWLock directory, board_lock, waiter_lock, charge_lock, key_lock, agent_lock;
+  LWLock directory, board_lock, waiter_lock, charge_lock, key_lock, agent_lock, reserve_lock;
   int launcher_pid;
   PGPROC* launcher;
   pg_atomic_uint32 launcher_events;
@@ -274,6 +280,10 @@ struct Shared {
   pg_atomic_uint64 next_generation;
   int32 slot_limit;
   int32 lane_count, pool_count, limit_count;  // slots ever used: the scans stop there
+  pg_atomic_uint32 places;                    // taken by executors, in the whole cluster
+  pg_atomic_uint32 withheld;                  // somebody found the free workers reserved: who gives a place back tells
+  int32 reservation_count;                    // under the directory's lock, as the list
+  int32 reservations[kReservations];
   Waiter waiters[kWaiters];
 };
 

@@ -216,6 +216,7 @@ void TaskTable::insert(Task& task, const LaneInfo& lane) {
     touch_inserted(lane, task.key());
   else
     touch_submitted(lane, 1);
+  touch_bytes(lane, task.bytes());
   if (task.state == core::State::Parked) key_parked(task.ckey, task.id);
 }
 
@@ -384,6 +385,7 @@ void TaskTable::update(const Task& old, Task& now, const LaneInfo& from, const L
   else if (is)
     touch_inserted_many(to, now.key(), now.key(), 0);
   if (now.state == core::State::Parked && old.state != core::State::Parked) key_parked(now.ckey, now.id);
+  if (old.ckey != 0 && old.ckey != now.ckey) key_parked(old.ckey, old.id);  // it may have been the head of that key
 }
 
 void TaskTable::remove(const Task& task, const LaneInfo& lane) {

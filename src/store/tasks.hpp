@@ -25,6 +25,11 @@ struct Task {
   Jsonb* extra = nullptr;
   ItemPointerData tid{};
 
+  /// Of text and arguments, uncompressed.
+  [[nodiscard]] int64 bytes() const {
+    return (sql == nullptr ? 0 : static_cast<int64>(VARSIZE_ANY_EXHDR(sql))) +
+           (args == nullptr ? 0 : static_cast<int64>(VARSIZE_ANY_EXHDR(args)));
+  }
   [[nodiscard]] core::Key key() const { return {run_at, id}; }
   [[nodiscard]] bool transactional() const { return (flags & core::kTransactional) != 0; }
 };

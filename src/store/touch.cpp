@@ -23,6 +23,7 @@ struct TouchedLane {
   int slot;
   int32 lane;
   int32 inserted;
+  int64 bytes;
   SubTransactionId undo_subid;
   core::RangeSet<6> commit, undo;
 };
@@ -72,7 +73,7 @@ void on_commit() {
   for (int i = 0; i < touched_lanes.n; i++) {
     const TouchedLane& t = touched_lanes.items[i];
     offer(t.slot, MyDatabaseId, t.lane, t.commit);
-    unfinished_add(t.slot, t.inserted);
+    unfinished_add(t.slot, t.inserted, t.bytes);
     if (t.inserted > 0 && t.slot >= 0 && lanes[t.slot].queue_slot >= 0)
       pg_atomic_fetch_add_u64(&queues[lanes[t.slot].queue_slot].submitted, t.inserted);
   }
@@ -88,7 +89,7 @@ void on_commit() {
   for (int i = 0; i < ended_tasks.n; i++) {
     const Ended& e = ended_tasks.items[i];
     count(e);
-    if (core::is_end(e.outcome)) unfinished_add(e.lane_slot, -1);
+    if (core::is_end(e.outcome)) unfinished_add(e.lane_slot, -1, -e.bytes);
     if (e.charged) charge_remove(MyDatabaseId, e.task);
     if (core::is_end(e.outcome)) board_remove(MyDatabaseId, e.task);
     if (core::is_end(e.outcome)) wake_waiters(MyDatabaseId, e.task, e.outcome);
@@ -240,9 +241,16 @@ void redo(TouchedLane& t, core::Key lo, core::Key hi) { t.commit.add(lo, hi, Get
 
 }  // namespace
 
-int submitted_here(const LaneInfo& lane) {
-  const int i = position_of(lane.lane);
-  return i < 0 ? 0 : touched_lanes.items[i].inserted;
+Submitted submitted_under(int limit) {
+  Submitted own{};
+  const int s = static_cast<int>(limits[limit].scope);
+  for (int i = 0; i < touched_lanes.n; i++) {
+    const TouchedLane& t = touched_lanes.items[i];
+    if (t.slot < 0 || lanes[t.slot].limit[s] != limit) continue;
+    own.n += t.inserted;
+    own.bytes += t.bytes;
+  }
+  return own;
 }
 
 bool touched() { return touched_lanes.n > 0 || ended_tasks.n > 0 || agenda_active(); }
@@ -262,6 +270,8 @@ void touch_inserted_many(const LaneInfo& lane, core::Key lo, core::Key hi, int n
 }
 
 void touch_submitted(const LaneInfo& lane, int n) { entry(lane).inserted += n; }
+
+void touch_bytes(const LaneInfo& lane, int64 bytes) { entry(lane).bytes += bytes; }
 
 void touch_registered() { ensure_registered(); }
 

@@ -13,6 +13,8 @@ void touch_inserted(const LaneInfo& lane, core::Key key);
 void touch_inserted_many(const LaneInfo& lane, core::Key lo, core::Key hi, int n);
 /// n rows were inserted that cannot be claimed yet.
 void touch_submitted(const LaneInfo& lane, int n);
+/// ... with so many bytes of payload.
+void touch_bytes(const LaneInfo& lane, int64 bytes);
 /// The row was deleted, or is no longer claimable.
 void touch_deleted(const LaneInfo& lane, core::Key key);
 /// The row's key or lane changed.
@@ -31,6 +33,7 @@ struct Ended {
   int32 queue_slot;
   int32 lane_slot;
   int32 subid;
+  int64 bytes;
   bool ran;
   bool charged;
   int64 run_us, wait_us;
@@ -80,8 +83,11 @@ extern void (*after_transaction)(bool committed);
 /// From now on the callbacks of this process run.
 void touch_registered();
 
-/// How many tasks of a lane this transaction has submitted.
-int submitted_here(const LaneInfo& lane);
+/// What this transaction has submitted to the lanes of a limit.
+struct Submitted {
+  int64 n, bytes;
+};
+Submitted submitted_under(int limit);
 
 /// Whether this transaction has touched any task.
 bool touched();

@@ -10,6 +10,7 @@ use strict;
 use warnings;
 use DtsFaults;
 use DtsNode;
+use DtsPeers;
 use IPC::Run;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -21,7 +22,7 @@ my $db = 'chaos';
 # new(%options): seed, seconds; small: folders on small volumes, as {data => , wal => }, or nothing.
 sub new {
 	my ($class, %options) = @_;
-	my $self = bless { small => {}, %options, load => [], done => {}, skipped => {}, recovery => {}, swept => 0, dir => PostgreSQL::Test::Utils::tempdir() }, $class;
+	my $self = bless { small => {}, %options, done => {}, skipped => {}, recovery => {}, swept => 0, dir => PostgreSQL::Test::Utils::tempdir() }, $class;
 	srand($self->{seed});
 	my $node = $self->{node} = DtsNode->new('chaos');
 	$node->init(conf => "dts.max_workers = 4\nrestart_after_crash = on\nlog_statement = none\nmax_connections = 60\nautovacuum_naptime = 5s\nmax_wal_size = 128MB\nmin_wal_size = 32MB\n"
@@ -41,6 +42,8 @@ sub new {
 	$node->safe_psql($db, "CREATE EXTENSION dts; SELECT dts.create_queue('probe'), dts.create_queue('unjournalled')");
 	my $world = $self->{world} // "$FindBin::Bin/../chaos/world";
 	$node->safe_psql($db, slurp_file($_)) for sort glob "$world/*.sql";
+	$self->{peers} = DtsPeers->start;
+	$node->safe_psql($db, "INSERT INTO chaos.peer VALUES ('" . $self->{peers}->url('') . "'); SELECT dts.allow_host('127.0.0.1', schemes => '{http}', ports => '{$self->{peers}{http}}')");
 	append_to_file("$self->{dir}/act.sql",      "SELECT chaos.act();\n");
 	append_to_file("$self->{dir}/rollback.sql", "BEGIN;\nSELECT chaos.act();\nROLLBACK;\n");
 	append_to_file("$self->{dir}/steer.sql",    "SELECT chaos.steer();\n\\sleep 5 ms\n");
@@ -55,35 +58,38 @@ sub quiet {
 	return defined $status && $status == 0 ? $out : undef;
 }
 
+# background(LIST, COMMAND...): LIST is clients, which are started anew when they are gone, or held, which end by themselves.
 sub background {
-	my ($self, @command) = @_;
+	my ($self, $list, @command) = @_;
 	my $h = eval { IPC::Run::start(\@command, '<', \undef, '>', '/dev/null', '2>', '/dev/null') };
-	push @{ $self->{load} }, $h if $h;
+	push @{ $self->{$list} }, $h if $h;
 	return;
 }
 
 sub pgbench {
-	my ($self, $seconds, @rest) = @_;
+	my ($self, $list, $seconds, @rest) = @_;
 	my $node = $self->{node};
-	$self->background('pgbench', '-n', '-h', $node->host, '-p', $node->port, '-T', int($seconds) + 1, @rest, $db);
+	$self->background($list, 'pgbench', '-n', '-h', $node->host, '-p', $node->port, '-T', int($seconds) + 1, @rest, $db);
 	return;
 }
 
-# Clients end by themselves, or when the server crashes under them.
-sub start_load {
+# A client of pgbench ends with its first error, or when the server crashes under it: those that are missing are started.
+sub keep_load {
 	my ($self) = @_;
-	my $dir = $self->{dir};
+	my $dir  = $self->{dir};
 	my $left = $self->{end} - time;
-	return if $left < 1;
-	$self->pgbench($left, '-c', 3, '-R', $self->{rate} // 120, '-f', "$dir/act.sql\@9", '-f', "$dir/rollback.sql\@1");
-	$self->pgbench($left, '-c', 1, '-f', "$dir/steer.sql");
+	my $n    = $left < 1 ? undef : $self->quiet(q{SELECT count(*) FILTER (WHERE query ~ 'act'), count(*) FILTER (WHERE query ~ 'steer') FROM pg_stat_activity WHERE application_name = 'pgbench'}, 'postgres');
+	return unless defined $n;
+	my ($act, $steer) = split /\|/, $n;
+	$self->pgbench('clients', $left, '-c', 1, '-R', 40, '-f', "$dir/act.sql\@9", '-f', "$dir/rollback.sql\@1") for $act + 1 .. 3;
+	$self->pgbench('clients', $left, '-c', 1, '-f', "$dir/steer.sql") unless $steer;
 	return;
 }
 
 sub stop_load {
 	my ($self) = @_;
-	for my $h (@{ $self->{load} }) { eval { $h->kill_kill(grace => 2); 1 } or note("load: $@") }
-	$self->{load} = [];
+	for my $h (map { @{ $self->{$_} // [] } } 'clients', 'held') { eval { $h->kill_kill(grace => 2); 1 } or note("load: $@") }
+	$self->{clients} = $self->{held} = [];
 	return;
 }
 
@@ -114,13 +120,24 @@ sub postmaster {
 sub control {
 	my ($self, @arguments) = @_;
 	my $node = $self->{node};
-	IPC::Run::run([ 'pg_ctl', '-D', $node->data_dir, '-l', $node->logfile, '-w', '-t', 60, @arguments ], '<', \undef, '>', '/dev/null', '2>', '/dev/null');
+	IPC::Run::run([ 'pg_ctl', '-D', $node->data_dir, '-l', $node->logfile, '-w', @arguments ], '<', \undef, '>', '/dev/null', '2>', '/dev/null');
 	$node->{_pid} = $self->postmaster;
 	return;
 }
 
 sub start_again { return $_[0]->control('start') }
-sub stop_server { return $_[0]->control('stop', '-m', $_[1]) }
+
+# A fast shutdown during the recovery from a crash may hang in the server itself (15: it forgets the checkpointer); then the hard way.
+sub stop_server {
+	my ($self, $mode) = @_;
+	$self->control('stop', '-m', $mode, '-t', 20);
+	return unless my $pid = $self->postmaster;
+	note("a shutdown ($mode) did not end");
+	$self->{hung}{$mode}++;
+	kill 'KILL', $pid;
+	usleep(100_000) while kill 0, $pid;
+	return;
+}
 
 # probe(): a task from submit to end. How long until one does is the time of recovery.
 sub probe {
@@ -189,24 +206,17 @@ sub run {
 	my ($self) = @_;
 	$self->{begin} = time;
 	$self->{end}   = time + $self->{seconds};
-	$self->start_load;
+	$self->keep_load;
 	while (time < $self->{end} && !$self->{lame}) {
 		usleep(100_000 + int(rand(700_000)));
 		$self->look_at_sweep;
 		$self->inject($self->next_fault);
 		$self->wait_alive;
-		# Clients whose server crashed are gone, others may be left: all of them are started anew now and then.
-		if (!defined $self->{posted} || $self->{posted} ne $self->started_at) {
-			$self->{posted} = $self->started_at;
-			$self->stop_load;
-			$self->start_load;
-		}
+		$self->keep_load;
 	}
 	$self->calm;
 	return;
 }
-
-sub started_at { return $_[0]->quiet('SELECT pg_postmaster_start_time() || (SELECT stats_reset FROM pg_stat_bgwriter)::text || (SELECT max(pid) FROM pg_stat_activity WHERE backend_type = $$checkpointer$$)', 'postgres') // '' }
 
 # Without faults everything ends.
 sub calm {
@@ -234,6 +244,9 @@ sub calm {
 sub check {
 	my ($self) = @_;
 	my $node = $self->{node};
+	my $came = "$self->{dir}/came";
+	append_to_file($came, join '', map { /[?&]k=(\d+)/ ? "$1\n" : () } $self->{peers}->requests);
+	$node->safe_psql($db, "COPY chaos.came FROM '$came'");
 	cmp_ok($node->safe_psql($db, 'SELECT count(*) FROM chaos.journal'), '>', 20 * ($self->{seconds} > 10 ? 5 : 1), 'there was something to check');
 	for (split /\n/, $node->safe_psql($db, q{SELECT relname || '|' || obj_description(oid) FROM pg_class WHERE relnamespace = 'chaos'::regnamespace AND relname ~ '^check_' ORDER BY relname})) {
 		my ($view, $promise) = split /\|/, $_, 2;
@@ -241,6 +254,10 @@ sub check {
 		is($n, '0', $promise) or diag("$view:\n" . $node->safe_psql($db, "SELECT * FROM chaos.$view LIMIT 10"));
 		push @{ $self->{checks} }, { check => $view =~ s/^check_//r, promise => $promise, violations => $n };
 	}
+	# Signal 9 is ours. Any other end of a process is a bug, which restarts of the server would hide.
+	my @crashes = slurp_file($node->logfile) =~ /^(.* was terminated by signal (?!9\b).*|.*PANIC:(?!.*No space left).*|TRAP:.*)$/mg;
+	is(scalar @crashes, 0, 'no process crashed by itself') or diag(join "\n", @crashes[ 0 .. ($#crashes > 5 ? 5 : $#crashes) ]);
+	push @{ $self->{checks} }, { check => 'crash', promise => 'no process crashes but those that are killed', violations => scalar @crashes };
 	is($self->{swept}, 0, 'no wake-up was lost: the sweep found nothing');
 	push @{ $self->{checks} }, { check => 'sweep', promise => 'no wake-up is lost: the sweep found nothing', violations => $self->{swept} };
 	return;
@@ -259,7 +276,7 @@ sub report {
 		$recovery{$name} = { median => $t[ $#t / 2 ], max => $t[-1] } if @t;
 	}
 	return {
-		seed => $self->{seed}, seconds => $self->{seconds}, calm => $self->{calm}, server => $self->{node}->safe_psql($db, 'SHOW server_version'), version => $self->{node}->safe_psql($db, 'SELECT dts.version()'),
+		cores => scalar(() = PostgreSQL::Test::Utils::slurp_file('/proc/cpuinfo') =~ /^processor/mg), seed => $self->{seed}, seconds => $self->{seconds}, calm => $self->{calm}, server => $self->{node}->safe_psql($db, 'SHOW server_version'), version => $self->{node}->safe_psql($db, 'SELECT dts.version()'),
 		faults => $self->{done}, skipped => $self->{skipped}, recovery => \%recovery, checks => $self->{checks},
 		tasks => $self->rows('SELECT kind, count(*) FROM chaos.journal GROUP BY 1'), outcomes => $self->rows('SELECT outcome, count(*) FROM dts.runs GROUP BY 1'),
 		fires => $self->rows('SELECT decision, sum(count) FROM dts.fires GROUP BY 1'), runs => $self->rows('SELECT state, count(*) FROM dts.workflow_runs GROUP BY 1'),

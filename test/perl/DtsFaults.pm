@@ -70,7 +70,7 @@ sub restart_with {
 # A session of its own that holds something for some seconds.
 sub hold {
 	my ($c, $sql) = @_;
-	$c->background('psql', '-XAtq', '-d', $c->{node}->connstr('chaos'), '-c', $sql);
+	$c->background('held', 'psql', '-XAtq', '-d', $c->{node}->connstr('chaos'), '-c', $sql);
 	return;
 }
 
@@ -85,6 +85,9 @@ my %faults = (
 	terminate_scheduler => sub { strike('TERM', pid_of($_[0], 'scheduler')) },
 	terminate_launcher  => sub { strike('TERM', pid_of($_[0], 'launcher')) },
 	terminate_client    => sub { strike('TERM', pid_of_client($_[0])) },
+	kill9_courier     => sub { strike('KILL', pid_of($_[0], 'courier')) },
+	terminate_courier => sub { strike('TERM', pid_of($_[0], 'courier')) },
+	stop_courier      => sub { stop_for_a_while($_[0], pid_of($_[0], 'courier')) },
 	cancel_executor   => sub { strike('INT', pid_of($_[0], 'executor')) },
 	stop_executor     => sub { stop_for_a_while($_[0], pid_of($_[0], 'executor')) },
 	stop_scheduler    => sub { stop_for_a_while($_[0], pid_of($_[0], 'scheduler')) },
@@ -173,7 +176,7 @@ my %faults = (
 	},
 	connection_storm  => sub {
 		my ($c) = @_;
-		$c->pgbench(1, '-C', '-c', 70, '-f', "$c->{dir}/act.sql");
+		$c->pgbench('held', 1, '-C', '-c', 70, '-f', "$c->{dir}/act.sql");
 		usleep(1_000_000);
 		return;
 	},

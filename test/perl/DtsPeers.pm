@@ -16,7 +16,7 @@ use Test::More;
 sub start {
 	my ($class) = @_;
 	my $self = bless { folder => PostgreSQL::Test::Utils::tempdir() }, $class;
-	$self->{timer} = IPC::Run::timeout(600);
+	$self->{timer} = IPC::Run::timeout($ENV{DTS_PEERS_SECONDS} // 600);
 	$self->{run} = IPC::Run::start([ 'python3', "$FindBin::Bin/../servers/peers.py", $self->{folder} ], $self->{timer});
 	for my $what ('http', 'smtp') {
 		my $file = "$self->{folder}/$what";

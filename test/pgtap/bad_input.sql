@@ -276,9 +276,9 @@ INSERT INTO bad_json VALUES
     ('null', '22023', 'element 1 of argument "tasks" must be a JSON object'),
     ('"SELECT 1"', '22023', 'element 1 of argument "tasks" must be a JSON object'),
     ('["SELECT 1"]', '22023', 'element 1 of argument "tasks" must be a JSON object'),
-    ('{}', '22023', 'element 1 of argument "tasks" must have one of "sql", "handler", "http" and "mail"'),
-    ('{"sql": null}', '22023', 'element 1 of argument "tasks" must have one of "sql", "handler", "http" and "mail"'),
-    ('{"sql": "SELECT 1", "handler": "h"}', '22023', 'must have one of "sql", "handler", "http" and "mail"'),
+    ('{}', '22023', 'element 1 of argument "tasks" must have one of "sql", "handler", "http", "mail" and "command"'),
+    ('{"sql": null}', '22023', 'element 1 of argument "tasks" must have one of "sql", "handler", "http", "mail" and "command"'),
+    ('{"sql": "SELECT 1", "handler": "h"}', '22023', 'must have one of "sql", "handler", "http", "mail" and "command"'),
     ('{"sql": "SELECT 1", "payload": {}}', '22023', '"payload" in element 1 .* does not go with "sql"'),
     ('{"handler": "h", "args": []}', '22023', '"args" in element 1 .* does not go with "handler"'),
     ('{"sql": "SELECT 1", "retires": 3}', '22023', 'unknown key "retires" in element 1'),
@@ -401,9 +401,12 @@ FROM (VALUES ('dts.pause(%s)'), ('dts.resume(%s)'), ('dts.set_limit(%s)')) f(cal
              ('queue => ''nope''', '42704', 'queue "nope" does not exist'), ('handler => ''nope''', '42704', 'handler "nope" does not exist'),
              ('owner => ''nope''', '42704', 'role "nope" does not exist'), ('tenant => ''''', '22023', '"tenant" must be 1 to 200 bytes'),
              ('tenant => repeat(''x'', 201)', '22023', '"tenant" must be 1 to 200 bytes')) v(value, wants, says);
+INSERT INTO bad (call, wants, says) VALUES ($$dts.set_limit(priority => 10, reserved => 1)$$, '22023', '"priority" must be between 0 and 9'), ($$dts.set_limit(priority => 5, queue => 'default', reserved => 1)$$, '22023', 'exactly one of'),
+    ($$dts.set_limit(owner => 'bad_other', reserved => 1)$$, '22023', '"reserved" is for queues and priorities'), ($$dts.set_limit(owner => 'bad_other', retention => '-1 day')$$, '22023', 'retention');
 INSERT INTO bad (call, wants, says)
 SELECT format('dts.set_limit(queue => ''default'', %s)', v.value), v.wants, v.says
-FROM (VALUES ('concurrency => -1', '22023', '"concurrency" must not be negative'), ('rate => 0', '22023', '"rate" must be between'), ('rate => 1000001', '22023', '"rate" must be between'),
+FROM (VALUES ('concurrency => -1', '22023', '"concurrency" must not be negative'), ('max_bytes => -1', '22023', '"max_bytes" must not be negative'), ('reserved => 0', '22023', '"reserved" must be between'), ('reserved => 100000', '22023', '"reserved" must be between'),
+             ('retention => ''1 day''', '22023', '"retention" is for owners'), ('rate => 0', '22023', '"rate" must be between'), ('rate => 1000001', '22023', '"rate" must be between'),
              ('rate => 1, per => ''0''', '22023', '"per" must be between'), ('rate => 1, per => ''-1 s''', '22023', '"per" must be between'), ('rate => 1, per => ''32 days''', '22023', '"per" must be between'),
              ('per => ''1 s''', '22023', '"per" needs "rate"'), ('burst => 5', '22023', '"burst" needs "rate"'), ('rate => 1, burst => 0', '22023', '"burst" must be between'),
              ('rate => 1, per => ''31 days'', burst => 2', '22023', '"burst" would take more than 31 days'), ('reset => ''{speed}''', '22023', '"reset": "speed"'), ('reset => ''{NULL}''', '22023', '"reset"'),
@@ -490,7 +493,7 @@ INSERT INTO bad (call, wants, says) VALUES
     ($$dts.submit_many('[{"command": []}]'::jsonb)$$, '22023', '"argv" must be an array of at least one string'),
     ($$dts.submit_many('[{"command": "ls"}]'::jsonb)$$, '22023', '"argv" must be an array of at least one string'),
     ($$dts.submit_many('[{"command": ["a"], "args": []}]'::jsonb)$$, '22023', '"args" in element 0 of argument "tasks" does not go with "command"'),
-    ($$dts.submit_many('[{"command": ["a"], "sql": "SELECT 1"}]'::jsonb)$$, '22023', 'must have either "sql" or "handler" or "command"'),
+    ($$dts.submit_many('[{"command": ["a"], "sql": "SELECT 1"}]'::jsonb)$$, '22023', 'must have one of "sql", "handler", "http", "mail" and "command"'),
     ($$dts.submit_many('[{"sql": "SELECT 1", "env": {}}]'::jsonb)$$, '22023', '"env" in element 0 of argument "tasks" does not go without "command"'),
     ($$dts.submit_many('[{"command": ["a"], "requires": "gpu"}]'::jsonb)$$, '22023', '"requires" must be an array of strings'),
     ($$dts.submit_many('[{"command": ["a"], "retry_exit_codes": [1.5]}]'::jsonb)$$, '22023', '"retry_exit_codes" must be an array of whole numbers'),

@@ -4,7 +4,14 @@
 -- Longer, and in other encodings: test/fuzz/run. A seed that found something: DTS_FUZZ_SEED.
 \getenv seconds DTS_FUZZ_SECONDS
 \getenv seed DTS_FUZZ_SEED
-SELECT COALESCE(NULLIF(:'seconds', ':' || 'seconds'), '8') AS seconds, COALESCE(NULLIF(:'seed', ':' || 'seed'), (random() * 1000000)::int::text) AS seed \gset
+\if :{?seconds}
+\else
+\set seconds 8
+\endif
+\if :{?seed}
+\else
+SELECT (random() * 1000000)::int AS seed \gset
+\endif
 SELECT no_plan();
 SELECT diag(format('seed %s, %s s, %s', :'seed', :'seconds', current_setting('server_encoding')));
 SET client_min_messages = error;

@@ -101,9 +101,9 @@ SELECT is((refusal(c)).state, wants, c) FROM (VALUES ($$SELECT dts.alter_schedul
 RESET ROLE;
 
 -- Backfill.
-CREATE TABLE filled (due timestamptz);
+CREATE TABLE filled (due timestamptz, previous timestamptz, success timestamptz);
 GRANT ALL ON filled TO PUBLIC;
-SELECT dts.schedule('fill', '0 12 * * *', 'INSERT INTO filled VALUES (dts.scheduled_for())', paused => true);
+SELECT dts.schedule('fill', '0 12 * * *', 'INSERT INTO filled SELECT due_at, previous_due_at, last_success_due_at FROM dts.scheduled()', paused => true);
 SELECT dts.backfill('fill', '2026-01-01', '2026-01-11', max_parallel => 3) AS b \gset
 CREATE PROCEDURE until(query text) LANGUAGE plpgsql AS $$
 DECLARE good boolean;
@@ -118,6 +118,7 @@ END $$;
 CALL until(format('SELECT state = ''done'' FROM dts.backfills WHERE id = %s', :b));
 SELECT is((SELECT (state, total, succeeded, failed, waiting) FROM dts.backfills WHERE id = :b), ('done'::text, 10::bigint, 10::bigint, 0::bigint, 0::bigint), 'a backfill of ten days');
 SELECT is((SELECT (count(*), min(due), max(due)) FROM filled), (10::bigint, '2026-01-01 12:00+00'::timestamptz, '2026-01-10 12:00+00'::timestamptz), 'each day once');
+SELECT is((SELECT count(*) FROM filled WHERE previous = due - '1 day'::interval AND success IS NULL), 10::bigint, 'each knows the interval that is its own');
 SELECT dts.backfill('fill', '2026-01-09', '2026-01-14', max_parallel => 2, "order" => 'newest first', only_missing => true) AS b \gset
 CALL until(format('SELECT state = ''done'' FROM dts.backfills WHERE id = %s', :b));
 SELECT is((SELECT (total, succeeded) FROM dts.backfills WHERE id = :b), (3::bigint, 3::bigint), 'only what is missing');

@@ -49,6 +49,22 @@ subtest 'a queue, shared by two owners' => sub {
 	nothing_held();
 };
 
+subtest 'who gives a place back tells those who were refused, whoever they are' => sub {
+	queue('told');
+	$node->safe_psql('postgres', q{SELECT dts.set_limit(queue => 'told', concurrency => 1)});
+	$node->safe_psql('postgres', q{ALTER SYSTEM SET dts.sweep_interval = '1h'});
+	$node->reload;
+	my $warm = $node->submit('SELECT 1', owner => 'bob');  # so that he has an idle executor, which waits for being told
+	$node->wait_state($warm, 'succeeded');
+	my $holder = $node->submit('SELECT pg_sleep(1)', queue => 'told', owner => 'ann');
+	$node->running_pid($holder);
+	my $refused = $node->submit('SELECT 1', queue => 'told', owner => 'bob');
+	$node->wait_state($refused, 'succeeded');
+	$node->safe_psql('postgres', q{ALTER SYSTEM RESET dts.sweep_interval});
+	$node->reload;
+	nothing_held();
+};
+
 subtest 'explain names the limit and who holds it' => sub {
 	queue('one');
 	$node->safe_psql('postgres', q{SELECT dts.set_limit(queue => 'one', concurrency => 1)});
@@ -101,7 +117,7 @@ subtest 'a tenant and an owner' => sub {
 	$node->safe_psql('postgres', q{SELECT dts.submit('SELECT pg_sleep(0.05)', queue => 't', owner => 'ann') FROM generate_series(1, 8)});
 	$node->wait_done;
 	is(most(q{queue = 't' AND tenant = 'acme'}), '1', 'the tenant');
-	is(most(q{queue = 't' AND owner = 'ann'}), '2', 'the owner');
+	cmp_ok(most(q{queue = 't' AND owner = 'ann'}), '<=', 2, 'the owner');
 	nothing_held();
 };
 
@@ -156,18 +172,19 @@ subtest 'drain' => sub {
 subtest 'kill -9' => sub {
 	queue('k');
 	$node->safe_psql('postgres', q{SELECT dts.set_limit(queue => 'k', concurrency => 2); SELECT dts.set_limit(queue => 'r', rate => 100, per => '500 ms')});
-	$node->safe_psql('postgres', q{SELECT dts.submit('SELECT pg_sleep(0.2)', queue => 'k', max_attempts => 10, retry => '{"base": 0.01}') FROM generate_series(1, 12)});
+	$node->safe_psql('postgres', q{SELECT dts.submit('SELECT pg_sleep(0.2)', queue => 'k', max_attempts => 10, retry => '{"base": 0.01}') FROM generate_series(1, 30)});
 	$node->safe_psql('postgres', q{SELECT count(*) FROM dts.submit_many('SELECT 1', array_fill('[]'::jsonb, '{150}'), queue => 'r')});
-	$node->wait_for(q{SELECT count(*) FROM dts.running WHERE queue = 'k'}, '2');
-	my ($victim) = split /\n/, $node->safe_psql('postgres', q{SELECT worker_pid FROM dts.running WHERE queue = 'k'});
-	my $before = $node->safe_psql('postgres', q{SELECT clock_timestamp()});
-	$node->kill9($victim);
-	$node->wait_back;
+	for my $kind (qw(executor scheduler launcher)) {
+		$node->wait_for(q{SELECT count(*) FROM dts.running WHERE queue = 'k'}, '2');
+		my ($victim) = $kind ne 'executor' ? $node->worker_pids($kind) : split /\n/, $node->safe_psql('postgres', q{SELECT worker_pid FROM dts.running WHERE queue = 'k'});
+		$node->kill9($victim);
+		$node->wait_back;
+	}
 	$node->wait_done;
 	is(most(q{queue = 'k' AND outcome = 'succeeded'}), '2', 'two at once, before and after');
 	cmp_ok(busiest(q{queue = 'r'}, '499.9 ms'), '<=', 100, 'the restart gave no burst');
 	nothing_held();
-	is($node->safe_psql('postgres', q{SELECT count(*) FROM dts.runs WHERE queue = 'k' AND outcome = 'succeeded'}), '12', 'each was done once');
+	is($node->safe_psql('postgres', q{SELECT count(*) FROM dts.runs WHERE queue = 'k' AND outcome = 'succeeded'}), '30', 'each was done once');
 };
 
 subtest 'an executor that is terminated gives its place back' => sub {

@@ -75,6 +75,26 @@ subtest 'strict order' => sub {
 	$node->safe_psql('postgres', "SELECT dts.cancel($head)");
 	$node->wait_state($tail, 'succeeded');
 	pass('a cancelled head lets the next one go');
+	# Every other way in which a head that does not run may go away.
+	my $case = sub {
+		my ($what, $away, %head) = @_;
+		my $parent = $node->submit('SELECT 1', queue => 'f', delay => '1 hour');
+		my %options = map { $_ => $head{$_} eq 'parent' ? "[$parent]" : $head{$_} } keys %head;
+		my $first = $node->submit('SELECT 1', queue => 'f', concurrency_key => 'e', %options);
+		my $second = $node->submit('SELECT 1', queue => 'f', concurrency_key => 'e');
+		$node->wait_for("SELECT dts.explain($second) ~ 'key \"e\" is held by task $first'", 't');
+		$node->safe_psql('postgres', $away->($first, $parent));
+		$node->wait_state($second, 'succeeded');
+		pass("a head that $what lets the next one go");
+		$node->safe_psql('postgres', 'SELECT count(dts.cancel(id)) FROM dts.task');
+	};
+	$case->('is replaced by a task without the key', sub { q{SELECT dts.submit('SELECT 1', queue => 'f', key => 'r', on_conflict => 'replace', delay => '1 hour')} }, key => 'r', delay => '1 hour');
+	$case->('is replaced by one of another queue', sub { q{SELECT dts.submit('SELECT 1', queue => 'k', concurrency_key => 'e', key => 'r', on_conflict => 'replace', delay => '1 hour')} }, key => 'r', delay => '1 hour');
+	$case->('expires', sub { 'SELECT 1' }, delay => '1 hour', expires => $node->safe_psql('postgres', q{SELECT clock_timestamp() + '300 ms'}));
+	$case->('is blocked and cancelled', sub { "SELECT dts.cancel($_[0])" }, depends_on => 'parent');
+	$case->('is skipped', sub { "SELECT dts.cancel($_[1])" }, depends_on => 'parent');
+	$case->('is made due later, in a queue whose order is given up,', sub { q{SELECT dts.set_limit(queue => 'f', key_fifo => false)} }, delay => '1 hour');
+	$node->safe_psql('postgres', q{SELECT dts.set_limit(queue => 'f', key_fifo => true)});
 };
 
 subtest 'leases' => sub {

@@ -47,6 +47,33 @@ subtest 'caps' => sub {
 	$node->wait_done;
 };
 
+subtest 'quotas of an owner' => sub {
+	$node->safe_psql('postgres', q{SELECT dts.create_queue('q', paused => true); SELECT dts.set_limit(owner => 'ann', max_waiting => 1000, max_bytes => 5000)});
+	my $one = q{SELECT dts.submit('SELECT length($1)', jsonb_build_array(repeat('x', 980)), queue => 'q', owner => 'ann', tenant => 't%s', delay => '%s')};
+	is(refused(join ';', map { sprintf $one, $_, '0' } 1 .. 4), '', 'up to the cap of bytes');
+	is(refused(sprintf $one, 5, '1 hour'), 'TQ001', 'and no further');
+	is(refused(join ';', 'BEGIN', map({ sprintf $one, "x$_", '0' } 1 .. 5), 'COMMIT'), 'TQ001', 'within a transaction, over lanes');
+	is($node->safe_psql('postgres', q{SELECT bytes BETWEEN 4000 AND 4200, max_bytes FROM dts.limits WHERE name = 'ann'}), 't|5000', 'dts.limits shows them');
+	is(refused(q{SELECT count(*) FROM dts.submit_many('SELECT length($1)', array_fill(jsonb_build_array(repeat('x', 300)), '{4}'), queue => 'q', owner => 'ann')}), 'TQ001', 'in one call');
+	$node->safe_psql('postgres', q{SELECT dts.cancel(min(id)) FROM dts.tasks WHERE queue = 'q'});
+	is(refused(sprintf $one, 6, '0'), '', 'an end makes room');
+	my $there = $node->safe_psql('postgres', q{SELECT bytes FROM dts.limits WHERE name = 'ann'});
+	$node->kill9(($node->worker_pids('launcher'))[0]);
+	$node->wait_back;
+	$node->wait_for(q{SELECT bytes FROM dts.limits WHERE name = 'ann'}, $there);
+	pass('counted from the rows after a crash: the same');
+	$node->safe_psql('postgres', q{SELECT dts.resume('q')});
+	$node->wait_done;
+	is($node->safe_psql('postgres', q{SELECT bytes, unfinished FROM dts.limits WHERE name = 'ann'}), '0|0', 'all counted down');
+	# History: of one owner no longer than his quota, of others as long as the queue says.
+	$node->safe_psql('postgres', q{SELECT dts.set_limit(owner => 'ann', retention => '1 hour', reset => '{max_waiting,max_bytes}')});
+	my $mine = $node->submit('SELECT 1', queue => 'q');
+	my $hers = $node->submit('SELECT 1', queue => 'q', owner => 'ann');
+	$node->wait_done;
+	$node->safe_psql('postgres', "UPDATE dts.run SET ended_at = ended_at - interval '2 hours' WHERE task IN ($mine, $hers); SELECT dts._purge(1000)");
+	is($node->safe_psql('postgres', "SELECT string_agg(id::text, ',') FROM dts.tasks WHERE id IN ($mine, $hers)"), $mine, 'the history of an owner');
+};
+
 subtest 'progress' => sub {
 	my $id = $node->submit(q{DO $$BEGIN PERFORM pg_sleep(0.2); PERFORM dts.progress(20, 100, 'loading'); PERFORM pg_sleep(60); END$$}, queue => 'd');
 	$node->wait_for("SELECT done || '/' || total || ' ' || message FROM dts.running WHERE id = $id", '20/100 loading');

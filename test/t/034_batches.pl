@@ -4,6 +4,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::Bin/../perl";
 use DtsNode;
+use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $node = DtsNode->start_new('batches', conf => "restart_after_crash = on\ndts.max_workers = 4\n");
@@ -99,6 +100,23 @@ subtest 'a batch that grows' => sub {
 	is(counts('tree'), '201/201/0/0/0/0|0', 'all that grew');
 	is($node->safe_psql('postgres', "SELECT min(started_at) >= (SELECT max(ended_at) FROM dts.runs WHERE batch = 'tree') FROM dts.runs WHERE task = $after"), 't', 'what waits came last');
 	is($node->safe_psql('postgres', 'SELECT count(*) FROM dts.dependency'), '0', 'no edge is left');
+};
+
+subtest 'dump and restore' => sub {
+	$node->safe_psql('postgres', q{SELECT dts.pause('held')});
+	$node->safe_psql('postgres', q{SELECT dts.submit_many('SELECT 1', array_fill('[]'::jsonb, '{3}'), queue => 'held', batch => 'd', concurrency_key => 'd');
+		SELECT dts.submit('SELECT 2', depends_on => dts.after_batch('d'), labels => '{"after": "d"}')});
+	my $file = $node->basedir . '/batches.dump';
+	command_ok([ 'pg_dump', '-Fc', '-f', $file, $node->connstr('postgres') ], 'dumped');
+	$node->safe_psql('postgres', 'CREATE DATABASE restored');
+	command_ok([ 'pg_restore', '-d', $node->connstr('restored'), $file ], 'restored');
+	$node->safe_psql('restored', q{SELECT dts.adopt(), dts.resume('held')});
+	$node->safe_psql('postgres', q{SELECT dts.resume('held')});
+	for my $db (qw(postgres restored)) {
+		$node->wait_for(q{SELECT state FROM dts.tasks WHERE labels ->> 'after' = 'd'}, 'succeeded', $db);
+		is($node->safe_psql($db, q{SELECT tasks, succeeded, done FROM dts.batch_progress('d')}), '3|3|t', "$db: counted on");
+	}
+	$node->safe_psql('postgres', 'DROP DATABASE restored WITH (FORCE)');
 };
 
 subtest 'kill -9 in the middle of a large one' => sub {

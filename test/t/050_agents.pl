@@ -61,7 +61,7 @@ $node->safe_psql('postgres', "SELECT dts.grant_agent('other', ARRAY['ext'])");
 is((as_worker("SELECT dts.complete($t1, '$token{$t1}')", 'other'))[1], 'TQ010', 'the right token in the hands of another role');
 is(join('|', as_worker("SELECT dts.complete($t1, '$token{$t1}', '{\"n\": 1}')")), 'succeeded|', 'complete');
 is(join('|', as_worker("SELECT dts.complete($t1, '$token{$t1}', '{\"n\": 2}')")), 'succeeded|', 'the same again is answered as the first time');
-is($node->safe_psql('postgres', "SELECT outcome, agent, result, started_at < ended_at FROM dts.runs WHERE task = $t1"), 'succeeded|w1|{"n": 1}|t', 'and changes nothing');
+is($node->safe_psql('postgres', "SELECT outcome, agent, result, sql, started_at < ended_at FROM dts.runs WHERE task = $t1"), 'succeeded|w1|{"n": 1}|["echo", "hello; rm -rf /"]|t', 'and changes nothing');
 is((as_worker("SELECT dts.fail($t1, '$token{$t1}', 'no')"))[1], 'TQ010', 'a success is not undone');
 is(join('|', as_worker("SELECT dts.fail($t2, '$token{$t2}', 'disk full', 28, retry => true, delay => '1 ms', fields => '{\"disk\": \"sda\"}')")), 'retry|', 'fail');
 is(join('|', as_worker("SELECT dts.fail($t2, '$token{$t2}', 'disk full')")), 'retry|', 'the same again');
@@ -227,6 +227,9 @@ is($node->as_role('worker', "SELECT dts.log($child, '$token', 'more')"), 'f', 'a
 is($node->as_role('ann', "SELECT count(*), bool_or(chunk LIKE '%(cut: dts.max_log_size is reached)%') FROM dts.task_log($child)"), '2|t', 'read by the owner, cut with a mark');
 is((as_worker("SELECT * FROM dts.task_log($child)"))[1], '42501', 'the agent may not');
 is($node->safe_psql('postgres', q{SET ROLE ann; SELECT count(*) FROM dts.agents}), '0', 'ann sees no agents of others');
+
+submit(q{submit_command(ARRAY['x'], queue => 'more', requires => ARRAY['moon'], run_at => now() - '10 minutes'::interval)});
+like($node->safe_psql('postgres', q{SELECT finding FROM dts.doctor() WHERE subject = 'queue more'}), qr/^tasks for agents with labels moon wait since/, 'dts.doctor names work without an agent');
 
 # ---- what was revoked
 $node->safe_psql('postgres', q{SELECT dts.revoke_agent('worker', ARRAY['ext'])});

@@ -100,6 +100,20 @@ for my $key (sort keys %runs) {
 }
 is($node->safe_psql('postgres', "SELECT count(*) FROM dts.lease"), '0', 'no lease is left');
 
+# A handler of kind external is a node like any other: its condition and payload are known at its turn.
+$node->safe_psql('postgres', q{SELECT dts.create_handler('resize', kind => 'external');
+	SELECT dts.create_workflow('pictures', '{"params": {"width": {"type": "integer", "default": 3}}, "nodes": {
+		"ask": {"sql": "SELECT ${params.width}::int * 2 AS w"},
+		"resize": {"handler": "resize", "payload": {"w": "${nodes.ask.output.w}"}, "needs": ["ask"]},
+		"never": {"handler": "resize", "when": "$.nodes.ask.output.w > 100", "needs": ["ask"]},
+		"store": {"sql": "SELECT ${nodes.resize.output.size}::int + 1 AS n", "needs": ["resize", "never?"]}}, "output": {"n": "${nodes.store.output.n}"}}')});
+my $pictures = $node->safe_psql('postgres', q{SELECT dts.start('pictures')});
+$node->wait_for(q{SELECT count(*) FROM dts.task t JOIN dts.lane l ON l.id = t.lane WHERE l.runner = 2 AND t.state = 0}, '1');
+my ($job, $key, $payload) = split /\|/, $agent->query(q{SELECT task, token, payload FROM dts.claim('player', max => 5)});
+is($payload, '{"w": 6}', 'a payload from another node');
+is($agent->query(qq(SELECT dts.complete($job, '$key', '{"size": 41}'))), 'succeeded', 'done');
+$node->wait_for("SELECT state || output FROM dts.workflow_runs WHERE id = $pictures", 'succeeded{"n": 42}');
+
 # What is wrong with a command is found when the workflow is made.
 for ([ '{"command": []}', 'array of at least one string' ], [ '{"command": "ls"}', 'array of at least one string' ], [ '{"command": ["ls"], "env": []}', 'env' ],
 	[ '{"command": ["ls"], "shell": true}', 'unknown key "shell"' ], [ '{"command": ["ls"], "retry_exit_codes": ["a"]}', 'whole numbers' ]) {
