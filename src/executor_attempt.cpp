@@ -53,8 +53,10 @@ Attempt run_attempt(const Task& t, int i, const char* sql, bool payload, int32 l
     error_context_stack = &line;
     if (limit_ms > 0) enable_timeout_after(STATEMENT_TIMEOUT, limit_ms);
     if ((t.flags & core::kNode) != 0) a.step = next_step(t);
+    // What a node gives is there for others, of which a part would be wrong.
+    const bool node = (t.flags & core::kNode) != 0;
     if (a.step.action == Step::Action::Run)
-      run_transactional(sql, (t.flags & core::kNode) != 0 ? a.step.args : t.args, payload, (t.flags & core::kCapture) != 0, result);
+      run_transactional(sql, node ? a.step.args : t.args, payload, (t.flags & core::kCapture) != 0, result, node ? kNodeResult : 0);
     AfterTriggerFireDeferred();  // as the owner, so that a deferred constraint fails the task and not the commit
     error_context_stack = line.previous;
   });

@@ -5,6 +5,9 @@
 
 namespace dts {
 
+/// Bytes of its result that a node keeps at least.
+constexpr int64 kNodeResult = 16 * 1024 * 1024;
+
 /// What a node does when it is its turn.
 struct Step {
   enum class Action : uint8 {

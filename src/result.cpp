@@ -63,7 +63,7 @@ bool is_ours(const DestReceiver* dest) { return dest != nullptr && dest->receive
 
 }  // namespace
 
-Receiver make_receiver(SqlResult* result, bool capture) {
+Receiver make_receiver(SqlResult* result, bool capture, int64 room) {
   Receiver receiver{};
   receiver.pub.receiveSlot = receiver_row;
   receiver.pub.rStartup = receiver_startup;
@@ -73,7 +73,7 @@ Receiver make_receiver(SqlResult* result, bool capture) {
   receiver.result = result;
   receiver.memory = CurrentMemoryContext;
   receiver.capture = capture;
-  receiver.limit = static_cast<int64>(settings::max_result_kb) * 1024;
+  receiver.limit = Max(static_cast<int64>(settings::max_result_kb) * 1024, room);
   return receiver;
 }
 

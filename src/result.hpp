@@ -22,7 +22,8 @@ struct Receiver {
   int64 limit;
 };
 
-Receiver make_receiver(SqlResult* result, bool capture);
+/// room: bytes that are kept at least, whatever dts.max_result_size says.
+Receiver make_receiver(SqlResult* result, bool capture, int64 room = 0);
 
 /// Told of each utility statement: one without rows leaves no result, also after a statement that had one.
 void result_forget(DestReceiver* dest);

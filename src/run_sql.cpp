@@ -100,9 +100,9 @@ int execute(const char* sql, Jsonb* args, bool payload, DestReceiver* dest) {
 
 }  // namespace
 
-void run_transactional(const char* sql, Jsonb* args, bool payload, bool capture, SqlResult* result) {
+void run_transactional(const char* sql, Jsonb* args, bool payload, bool capture, SqlResult* result, int64 room) {
   if (sql == nullptr) ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("the handler of this task does not exist any more")));
-  Receiver receiver = make_receiver(result, capture);
+  Receiver receiver = make_receiver(result, capture, room);
   PushActiveSnapshot(GetTransactionSnapshot());  // SPI wants an outer one; each statement gets its own on top
   SPI_connect();
   const int rc = execute(sql, args, payload, &receiver.pub);

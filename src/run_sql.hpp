@@ -9,7 +9,7 @@ namespace dts {
 
 /// Runs a transactional text inside the current subtransaction. args: JSON array bound to $1, ... (or any JSON bound to $1 as jsonb
 /// if `payload`). Raises whatever it raises.
-void run_transactional(const char* sql, Jsonb* args, bool payload, bool capture, SqlResult* result);
+void run_transactional(const char* sql, Jsonb* args, bool payload, bool capture, SqlResult* result, int64 room = 0);
 
 /// Runs one statement outside of any transaction block, as psql would: VACUUM, CREATE INDEX CONCURRENTLY, CALL with COMMIT.
 /// Starts and ends its own transactions.

@@ -66,6 +66,22 @@ bool extension_fits(char* why, size_t size) {
   return there;
 }
 
+constexpr int64 kSecond = 1000000;
+
+/// Ends what waited too long, and sets the alarm anew. Cleared first: who sets it meanwhile sets it for later looks. What expires between
+/// the two looks is for the second one.
+void expire() {
+  const TimestampTz now = GetCurrentTimestamp();
+  const auto from = static_cast<TimestampTz>(pg_atomic_exchange_u64(&database->next_expiry, static_cast<uint64>(core::kMax)));
+  if (from <= now) end_expired(from);
+  const auto next = static_cast<uint64>(next_expiry(from <= now ? now : now - 60 * kSecond));
+  uint64 set = pg_atomic_read_u64(&database->next_expiry);
+  while (next < set && !pg_atomic_compare_exchange_u64(&database->next_expiry, &set, next)) {
+  }
+}
+
+TimestampTz alarm() { return static_cast<TimestampTz>(pg_atomic_read_u64(&database->next_expiry)); }
+
 void close_gate(const char* why) {
   if (strcmp(database->fence, why) != 0) ereport(LOG, (errmsg("dts runs nothing in this database: %s", why)));
   database->gate = false;
@@ -107,13 +123,14 @@ void start_up() {
   maintain_history();
   (void)apply_requests();
   count_keys();
+  expire();
   lapse_leases();
   pg_atomic_fetch_or_u32(&database->events, store::kAgentLease);
   if (list_lanes() != 0) pg_atomic_fetch_or_u32(&database->events, store::kUnlisted);
   store::agenda_everything(MyDatabaseId);
   tidy_dependencies();
   schedules_changed(true);
-  pg_atomic_fetch_or_u32(&database->events, store::kSchedules);
+  pg_atomic_fetch_or_u32(&database->events, store::kSchedules | store::kChanges);
   const bool was_open = database->gate;
   database->fence[0] = '\0';
   database->gate = true;
@@ -133,11 +150,11 @@ struct Timers {
   TimestampTz agents = 0;  // to look whether agents that were called came
   TimestampTz schedules = core::kNever;
   TimestampTz late = 0;
-  TimestampTz lanes_rest = 0;  // not before, whatever we are told
+  TimestampTz changes = 0;
+  TimestampTz changes_rest = 0;  // a busy table tells with each statement
+  TimestampTz lanes_rest = 0;    // not before, whatever we are told
   long request_wait = 1;
 };
-
-constexpr int64 kSecond = 1000000;
 
 /// Anything that was told since the last turn.
 void handle_events(Timers& timers, TimestampTz now) {
@@ -167,6 +184,7 @@ void handle_events(Timers& timers, TimestampTz now) {
   // Told again and again while the table is full: not before the pace that list_lanes set.
   if ((events & store::kUnlisted) != 0 && (timers.lanes == 0 || timers.lanes > now + kSecond)) timers.lanes = Max(now, timers.lanes_rest);
   if ((events & store::kSignals) != 0) wake_waiting();
+  if ((events & store::kChanges) != 0) timers.changes = Max(now, timers.changes_rest);
   if ((events & store::kLease) != 0) lapse_leases();
   if ((events & store::kAgentLease) != 0) timers.leases = now;
   if ((events & store::kAgentCalled) != 0 && timers.agents == 0) timers.agents = now + kSecond;
@@ -179,6 +197,11 @@ void handle_timers(Timers& timers, TimestampTz now) {
   if (timers.schedules <= now) timers.schedules = fire_schedules();
   timers.agenda = resolve_agenda();
   if (timers.late != 0 && timers.late <= now) timers.late = tell_late();
+  if (alarm() <= now) expire();
+  if (timers.changes != 0 && timers.changes <= now) {
+    timers.changes = look_at_changes();
+    timers.changes_rest = now + Max(kSecond / 5, 20 * (GetCurrentTimestamp() - now));
+  }
   if (timers.history <= now) {
     maintain_history();
     timers.history = now + 3600 * kSecond;
@@ -278,7 +301,7 @@ void main_loop(MemoryContext memory) {
     wait = sooner(wait, until(due, then));
     if (database->gate)
       for (const TimestampTz t : {timers.history, timers.sweep, timers.second_look, timers.requests, timers.lanes, timers.agenda,
-                                  timers.keys, timers.schedules, timers.late, timers.leases, timers.agents})
+                                  timers.keys, timers.schedules, timers.late, timers.leases, timers.agents, timers.changes, alarm()})
         wait = sooner(wait, until(t, then));
     pgstat_report_stat(true);
     DTS_POINT("scheduler.turned");

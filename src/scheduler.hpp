@@ -52,7 +52,10 @@ void tidy_agents();
 /// After the shared memory was made: leases go on, and hold their places.
 void count_agents_leases();
 /// Ends tasks that expired before they started, and tasks whose owner is gone.
-void end_expired();
+/// Ends what has expired; `from`: only what expired since then. And tasks of roles that are gone.
+void end_expired(TimestampTz from = 0);
+/// The first expiry after that time among tasks that are blocked or wait.
+TimestampTz next_expiry(TimestampTz after);
 /// Looks at blocked tasks that others could not decide. Returns when to do so again; 0: when told.
 TimestampTz resolve_agenda();
 /// Removes what dependencies leave behind, and notices when there are none.
@@ -67,6 +70,8 @@ void maintain_history();
 
 /// Tells of attempts that run for long. Returns when to look again; 0: when definitions have changed.
 TimestampTz tell_late();
+/// Submits what is due of gathered changes of tables. Returns when to look again, 0: when something comes.
+TimestampTz look_at_changes();
 
 // ---- scheduler_sweep.cpp
 

@@ -24,6 +24,19 @@ void wake_waiting() {
   });
 }
 
+TimestampTz look_at_changes() {
+  static pg::Statement look{"SELECT dts._look_at_changes()", 0, {}};
+  TimestampTz next = 0;
+  const bool done = in_transaction("looking at changes of tables", [&] {
+    each_row(look, nullptr, [&](uint64 i) {
+      bool null = false;
+      const Datum at = pg::column(i, 1, &null);
+      if (!null) next = DatumGetTimestampTz(at);
+    });
+  });
+  return done ? next : GetCurrentTimestamp() + 10000000;
+}
+
 void tidy_dependencies() {
   uint64 proof = 0;
   const bool quiet = store::edges_quiet(&proof);

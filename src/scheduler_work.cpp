@@ -262,10 +262,10 @@ void lapse_leases() {
 
 namespace {
 
-void end_all(pg::Statement& which, State state, int sqlstate, const char* message) {
+void end_all(pg::Statement& which, Datum argument, State state, int sqlstate, const char* message) {
   auto* const task = static_cast<int64*>(palloc(sizeof(int64) * kSlice));
   int n = kSlice;
-  const Datum values[] = {Int32GetDatum(kSlice)};
+  const Datum values[] = {Int32GetDatum(kSlice), argument};
   while (n == kSlice) {
     n = 0;
     int ended = 0;
@@ -294,16 +294,34 @@ void end_all(pg::Statement& which, State state, int sqlstate, const char* messag
 
 }  // namespace
 
-void end_expired() {
+void end_expired(TimestampTz from) {
+  // With a lower bound, so that the alarm does not walk what has expired, or ended before it did, long ago.
   static pg::Statement expired{
-      "SELECT id FROM dts.task WHERE expires_at <= pg_catalog.clock_timestamp() AND state IN (0, 1, 3) LIMIT $1", 1, {INT4OID}};
+      "SELECT id FROM dts.task WHERE expires_at <= pg_catalog.clock_timestamp() AND expires_at >= $2 AND state IN (0, 1, 3) LIMIT $1",
+      2,
+      {INT4OID, TIMESTAMPTZOID}};
   static pg::Statement orphaned{
       "SELECT t.id FROM dts.lane l JOIN dts.task t ON t.lane = l.id AND t.state = 0 "
       "WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_authid a WHERE a.oid = l.owner::oid) LIMIT $1",
       1,
       {INT4OID}};
-  end_all(expired, State::Expired, 0, nullptr);
-  end_all(orphaned, State::Failed, ERRCODE_UNDEFINED_OBJECT, "the role that owned this task was dropped");
+  end_all(expired, TimestampTzGetDatum(from == 0 ? DT_NOBEGIN : from), State::Expired, 0, nullptr);
+  if (from != 0) return;
+  end_all(orphaned, Datum{0}, State::Failed, ERRCODE_UNDEFINED_OBJECT, "the role that owned this task was dropped");
+}
+
+TimestampTz next_expiry(TimestampTz after) {
+  static pg::Statement first{
+      "SELECT expires_at FROM dts.task WHERE expires_at > $1 AND state IN (1, 3) ORDER BY expires_at LIMIT 1", 1, {TIMESTAMPTZOID}};
+  const Datum value = TimestampTzGetDatum(after);
+  TimestampTz at = core::kMax;
+  in_transaction("looking for the next expiry", [&] {
+    each_row(first, &value, [&](uint64 i) {
+      bool null = false;
+      at = DatumGetTimestampTz(pg::column(i, 1, &null));
+    });
+  });
+  return at;
 }
 
 void maintain_history() {

@@ -5,10 +5,20 @@ CREATE FUNCTION dts._kinds() RETURNS text[] LANGUAGE sql IMMUTABLE PARALLEL SAFE
     AS $$ SELECT ARRAY['sql', 'handler', 'http', 'mail', 'command', 'workflow', 'sleep', 'until', 'signal', 'approval', 'switch', 'noop'] $$;
 COMMENT ON FUNCTION dts._kinds() IS 'The kinds of nodes: each is the key of a node that says what it does.';
 
+CREATE FUNCTION dts._given(object jsonb) RETURNS jsonb
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT COALESCE(jsonb_object_agg(o.key, o.value), '{}') FROM jsonb_each(object) o WHERE o.value <> 'null' $$;
+COMMENT ON FUNCTION dts._given(jsonb) IS 'An object without members that are null; those inside of them stay.';
+
 CREATE FUNCTION dts._map(map jsonb) RETURNS jsonb
     LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
     SELECT CASE WHEN jsonb_typeof(map) IN ('array', 'string') THEN jsonb_build_object('items', map) ELSE map END $$;
 COMMENT ON FUNCTION dts._map(jsonb) IS 'The map of a node; an array or a reference alone are its items.';
+
+CREATE FUNCTION dts._query_of(def jsonb) RETURNS jsonb
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT i FROM (SELECT dts._map(def -> 'map') -> 'items' AS i) q WHERE jsonb_typeof(i) = 'object' AND i ? 'sql' AND i - '{sql,args}'::text[] = '{}' $$;
+COMMENT ON FUNCTION dts._query_of(jsonb) IS 'The query that gives the items of a map, {"sql": ..., "args": ...}, or NULL.';
 
 CREATE FUNCTION dts._node_keys() RETURNS text[] LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
     AS $$ SELECT ARRAY['node', 'needs', 'join', 'on_unsatisfied', 'when', 'map', 'repeat', 'continue_on', 'compensate', 'description'] $$;
@@ -62,6 +72,9 @@ BEGIN
             IF found IS NULL AND ref ~ ':-' THEN
                 found := to_jsonb(substring(ref FROM ':-(.*)$'));
             ELSIF found IS NULL AND ref !~ '\?$' THEN
+                IF doc #> ARRAY['nodes', split_part(ref, '.', 2), 'cut'] = 'true' THEN
+                    RAISE EXCEPTION 'the result of "%" was cut', split_part(ref, '.', 2) USING ERRCODE = 'program_limit_exceeded', HINT = 'Raise dts.max_result_size, or keep the rows in a table.';
+                END IF;
                 RAISE EXCEPTION '"${%}" has no value', ref USING ERRCODE = 'undefined_object', HINT = 'Write ${...?} for null, or ${...:-default}, where it may be missing.';
             END IF;
             IF t = '${' || ref || '}' THEN
@@ -160,12 +173,12 @@ BEGIN
         END IF;
     END IF;
     refs := ARRAY(SELECT dts._references((task - 'sql') || jsonb_build_object('map', def -> 'map')));
-    needs := (SELECT jsonb_agg(jsonb_build_object('node', n.node || COALESCE('.' || n.branch, ''), 'on', n.outcomes)) FROM jsonb_array_elements(
+    needs := (SELECT jsonb_agg(dts._given(jsonb_build_object('node', n.node || COALESCE('.' || n.branch, ''), 'on', n.outcomes))) FROM jsonb_array_elements(
                 CASE jsonb_typeof(def -> 'needs') WHEN 'array' THEN def -> 'needs' WHEN 'string' THEN jsonb_build_array(def -> 'needs') ELSE '[]' END) x, dts._need(x) n);
     -- Without anything to find out when it is its turn it is a plain task. Kinds that others run, and loops, are tasks of a task.
     outside := kind = 'handler' AND EXISTS (SELECT FROM dts.handler h WHERE h.name = def ->> 'handler' AND h.dropped_at IS NULL AND h.kind <> 'sql');
     inline := kind IN ('sql', 'handler') AND NOT outside AND COALESCE(def -> 'transactional', 'true') <> 'false' AND NOT def ?| '{map,repeat}';
-    RETURN jsonb_strip_nulls(jsonb_build_object('kind', kind, 'task', task, 'map', dts._map(def -> 'map'), 'repeat', def -> 'repeat', 'when', def -> 'when', 'join', def -> 'join',
+    RETURN dts._given(jsonb_build_object('kind', kind, 'task', task, 'map', dts._map(def -> 'map'), 'query', dts._query_of(def) IS NOT NULL, 'repeat', def -> 'repeat', 'when', def -> 'when', 'join', def -> 'join',
         'on_unsatisfied', def -> 'on_unsatisfied', 'continue_on', def -> 'continue_on', 'compensate', def -> 'compensate', 'description', def -> 'description',
         'needs', needs,
         'reads', (SELECT jsonb_agg(DISTINCT r) FROM (SELECT (string_to_array(split_part(split_part(x, ':-', 1), '?', 1), '.'))[2] FROM unnest(refs) x WHERE x ~ '^nodes\.'
@@ -187,8 +200,12 @@ COMMENT ON FUNCTION dts._params_schema(jsonb) IS 'Parameters by name, from the s
 
 CREATE FUNCTION dts._plan(definition jsonb) RETURNS jsonb
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT jsonb_strip_nulls(jsonb_build_object('params', dts._params_schema(definition -> 'params'), 'required', definition #> '{params,required}', 'output', definition -> 'output', 'deadline', definition -> 'deadline',
-        'nodes', (SELECT jsonb_object_agg(n.key, dts._plan_node(n.value, dts._params_schema(definition -> 'params'))) FROM jsonb_each(definition -> 'nodes') n)
+    SELECT dts._given(jsonb_build_object('params', dts._params_schema(definition -> 'params'), 'required', definition #> '{params,required}', 'output', definition -> 'output', 'deadline', definition -> 'deadline',
+        'nodes', (SELECT jsonb_object_agg(n.key, dts._plan_node(CASE WHEN dts._query_of(n.value) IS NULL THEN n.value ELSE n.value - '{join,on_unsatisfied,when}'::text[] || jsonb_build_object('needs', jsonb_build_array(n.key || '.items:ended')) END,
+                                                                dts._params_schema(definition -> 'params'))) FROM jsonb_each(definition -> 'nodes') n)
+            -- The query of a map is a node of its own, with all that decides whether the map runs.
+            || COALESCE((SELECT jsonb_object_agg(n.key || '.items', dts._plan_node(n.value - (dts._kinds() || '{map,compensate,args,payload,params,transactional,labels}'::text[]) || dts._query_of(n.value), dts._params_schema(definition -> 'params')) || '{"plain": false}')
+                         FROM jsonb_each(definition -> 'nodes') n WHERE dts._query_of(n.value) IS NOT NULL), '{}')
             -- A case of a switch that somebody needs is a node of its own, which succeeds if it was taken: so it joins like any other.
             || COALESCE((SELECT jsonb_object_agg(b.node || '.' || b.branch, dts._plan_node(jsonb_build_object('noop', true, 'needs', jsonb_build_array(b.node),
                             'when', format('$.nodes.%s.output == %s', to_jsonb(b.node), to_jsonb(b.branch))), '{}'))

@@ -97,6 +97,25 @@ BEGIN
     IF def ? 'map' AND (jsonb_typeof(dts._map(def -> 'map')) <> 'object' OR NOT dts._map(def -> 'map') ? 'items') THEN
         RETURN QUERY SELECT place || '/map', '"map" must have "items"', 'Items are an array, a reference to one, or {"sql": "SELECT ..."}.';
     END IF;
+    IF dts._query_of(def) IS NOT NULL THEN
+        RETURN QUERY SELECT * FROM dts._node_findings(place || '/map/items', name, dts._query_of(def), names, params);
+        IF octet_length(name) > 57 THEN
+            RETURN QUERY SELECT place, format('the name of "%s" is too long', name), 'A node with a query for its items has a name of at most 57 bytes.';
+        END IF;
+    ELSIF jsonb_typeof(dts._map(def -> 'map') -> 'items') NOT IN ('array', 'object', 'string') THEN
+        RETURN QUERY SELECT place || '/map/items', format('the items of a map cannot be a %s', jsonb_typeof(dts._map(def -> 'map') -> 'items')), 'Items are an array, an object, a reference to one, or {"sql": "SELECT ..."}.';
+    END IF;
+    IF jsonb_typeof(def -> 'signal') = 'object' THEN
+        FOR k IN SELECT x FROM jsonb_object_keys(def -> 'signal') x WHERE NOT x = ANY ('{name,event,match,roles,expires}') LOOP
+            RETURN QUERY SELECT place || '/signal/' || k, format('unknown key "%s"', k), 'A signal has name and expires; an event has event, match, roles and expires.';
+        END LOOP;
+        IF def -> 'signal' ? 'name' = (def -> 'signal' ? 'event') THEN
+            RETURN QUERY SELECT place || '/signal', 'a signal has a name, or an event', 'Write {"name": "go", "expires": "1 day"} or {"event": "orders.paid", "match": {"id": "${params.id}"}}.';
+        END IF;
+        FOR k IN SELECT r FROM dts._references(jsonb_build_array(def #> '{signal,event}', def #> '{signal,match}')) r WHERE r !~ '^(params|run)\.' LOOP
+            RETURN QUERY SELECT place || '/signal', format('${%s} is not known when the run starts', k), 'A run listens from its start on: only params and run can say for what.';
+        END LOOP;
+    END IF;
     IF def ?& '{map,repeat}' THEN
         RETURN QUERY SELECT place || '/repeat', 'a node cannot have both "map" and "repeat"', 'Put one of them into a workflow of its own.';
     END IF;

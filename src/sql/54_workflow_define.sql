@@ -4,7 +4,7 @@ CREATE FUNCTION dts.node(name text, sql text DEFAULT NULL, needs text[] DEFAULT 
     args jsonb DEFAULT NULL, payload jsonb DEFAULT NULL, retry jsonb DEFAULT NULL, max_attempts int DEFAULT NULL, timeout interval DEFAULT NULL, queue text DEFAULT NULL,
     priority int DEFAULT NULL, compensate text DEFAULT NULL, sleep interval DEFAULT NULL, signal text DEFAULT NULL, workflow text DEFAULT NULL, options jsonb DEFAULT NULL) RETURNS jsonb
     LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT jsonb_strip_nulls(jsonb_build_object('node', name, 'sql', sql, 'needs', needs, 'handler', handler, 'when', "when", 'map', map, 'args', args, 'payload', payload, 'retry', retry,
+    SELECT dts._given(jsonb_build_object('node', name, 'sql', sql, 'needs', needs, 'handler', handler, 'when', "when", 'map', map, 'args', args, 'payload', payload, 'retry', retry,
         'max_attempts', max_attempts, 'timeout', timeout::text, 'queue', queue, 'priority', priority, 'compensate', CASE WHEN compensate IS NOT NULL THEN jsonb_build_object('sql', compensate) END,
         'sleep', sleep::text, 'signal', signal, 'workflow', workflow)) || COALESCE(options, '{}') $$;
 COMMENT ON FUNCTION dts.node(text, text, text[], text, text, jsonb, jsonb, jsonb, jsonb, int, interval, text, int, text, interval, text, text, jsonb) IS
@@ -58,7 +58,7 @@ COMMENT ON FUNCTION dts.create_workflow(text, jsonb) IS 'Defines a workflow, or 
 
 CREATE FUNCTION dts.create_workflow(name text, VARIADIC nodes jsonb[]) RETURNS int
     LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT dts.create_workflow(name, jsonb_strip_nulls(jsonb_build_object('nodes', (SELECT jsonb_object_agg(n ->> 'node', n - 'node') FROM unnest(nodes) n WHERE n ? 'node'),
+    SELECT dts.create_workflow(name, dts._given(jsonb_build_object('nodes', (SELECT jsonb_object_agg(n ->> 'node', n - 'node') FROM unnest(nodes) n WHERE n ? 'node'),
         'params', (SELECT jsonb_object_agg(n ->> 'param', n - 'param') FROM unnest(nodes) n WHERE n ? 'param')))) $$;
 COMMENT ON FUNCTION dts.create_workflow(text, jsonb[]) IS 'Defines a workflow from nodes made by dts.node() and parameters made by dts.param(): dts.create_workflow(''nightly'', dts.node(''a'', ''SELECT 1''), dts.node(''b'', ''SELECT 2'', needs => ''{a}'')).';
 

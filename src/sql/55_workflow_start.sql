@@ -69,6 +69,11 @@ BEGIN
     INSERT INTO dts.workflow_node AS w (run, node, idx, task)
     SELECT r.id, tasks -> (s.n - 1)::int ->> 'name', 0, s.id FROM dts.submit_many(tasks) WITH ORDINALITY s(id, n)
     ON CONFLICT (run, node, idx) DO UPDATE SET task = EXCLUDED.task, memory = NULL;
+    INSERT INTO dts.event_waiter (run, node, topic, match, roles)
+    SELECT r.id, n.key, dts._resolve(n.value #> '{task,signal,event}', d.doc) #>> '{}', COALESCE(dts._resolve(n.value #> '{task,signal,match}', d.doc), '{}'), n.value #> '{task,signal,roles}'
+    FROM jsonb_each(plan -> 'nodes') n, (SELECT jsonb_build_object('params', r.params, 'run', jsonb_build_object('id', r.id, 'key', r.key)) AS doc) d
+    WHERE n.value #> '{task,signal,event}' IS NOT NULL AND (names IS NULL OR n.key = ANY (names))
+    ON CONFLICT (run, node) DO UPDATE SET topic = EXCLUDED.topic, match = EXCLUDED.match;
 END $$;
 COMMENT ON FUNCTION dts._submit_nodes(dts.workflow_run, jsonb, text[], timestamptz, int) IS 'Submits nodes of a run.';
 

@@ -45,8 +45,8 @@ CREATE FUNCTION dts._signal(caller oid, run bigint, name text, payload jsonb) RE
 DECLARE r dts.workflow_run := dts._run_row(caller, run);
 BEGIN
     PERFORM dts._check_name('signal', name);
-    IF name ~ '^approval:' THEN
-        RAISE EXCEPTION 'invalid signal name "%"', name USING ERRCODE = 'invalid_parameter_value', HINT = 'Decide on approvals with dts.approve and dts.reject.';
+    IF name ~ '^(approval|event):' THEN
+        RAISE EXCEPTION 'invalid signal name "%"', name USING ERRCODE = 'invalid_parameter_value', HINT = 'Decide on approvals with dts.approve and dts.reject, send events with dts.emit.';
     ELSIF r.ended_at IS NOT NULL THEN
         RAISE EXCEPTION 'run % has ended', run USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'See dts.workflow_runs.';
     END IF;
@@ -132,7 +132,7 @@ COMMENT ON FUNCTION dts.cancel_run(bigint, text) IS 'Cancels a run and the runs 
 
 CREATE FUNCTION dts._retry_run(caller oid, run bigint, nodes text[], params jsonb) RETURNS bigint
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
-DECLARE r dts.workflow_run := dts._run_row(caller, run); plan jsonb; bad text; again text[]; ended_by bigint := (SELECT x.task FROM dts.workflow_node x WHERE x.run = r.id AND x.node = '(end)');
+DECLARE r dts.workflow_run := dts._run_row(caller, run); plan jsonb; bad text; own text[]; queries text[]; again text[]; ended_by bigint := (SELECT x.task FROM dts.workflow_node x WHERE x.run = r.id AND x.node = '(end)');
 BEGIN
     SELECT v.plan INTO plan FROM dts.workflow_version v WHERE v.workflow = r.workflow AND v.version = r.version;
     SELECT n INTO bad FROM unnest(nodes) n WHERE NOT plan -> 'nodes' ? n LIMIT 1;
@@ -140,11 +140,18 @@ BEGIN
         RAISE EXCEPTION 'the workflow has no node "%"', bad USING ERRCODE = 'undefined_object', HINT = dts._similar(bad, ARRAY(SELECT jsonb_object_keys(plan -> 'nodes')));
     ELSIF r.ended_at IS NULL THEN
         RAISE EXCEPTION 'run % has not ended', run USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Wait for its end, or cancel it first.';
+    ELSIF EXISTS (SELECT FROM dts.workflow_node x JOIN dts.task t ON t.id = x.task WHERE x.run = r.id AND x.node ~ '^(on|undo)\.') THEN
+        RAISE EXCEPTION 'compensation and handlers of run % have not ended', run USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'See dts.workflow_nodes.';
     END IF;
-    -- These nodes, or those that did not succeed for a reason of their own, and all that come after them.
+    -- These nodes, or those that did not succeed for a reason of their own; what was undone; and all that come after them.
+    own := ARRAY(SELECT x.node FROM dts.workflow_node x, dts._node_outcome(x.task, '', false) o
+                 WHERE x.run = r.id AND x.idx = 0 AND plan -> 'nodes' ? x.node AND o.state NOT IN ('succeeded', 'skipped'));
+    -- The query of a map gives its items anew, unless some of them only go on.
+    queries := ARRAY(SELECT n || '.items' FROM unnest(COALESCE(nodes, own)) n WHERE plan -> 'nodes' ? (n || '.items')
+                         AND (nodes IS NOT NULL OR params IS NOT NULL OR NOT EXISTS (SELECT FROM dts.workflow_node x WHERE x.run = r.id AND x.node = n AND x.idx > 0)));
     WITH RECURSIVE e AS (SELECT x.key AS node, y ->> 'node' AS parent FROM jsonb_each(plan -> 'nodes') x, jsonb_array_elements(x.value -> 'needs') y),
-         base AS (SELECT x.node FROM dts.workflow_node x, dts._node_outcome(x.task, '', false) o
-                  WHERE x.run = r.id AND x.idx = 0 AND plan -> 'nodes' ? x.node AND CASE WHEN nodes IS NULL THEN o.state NOT IN ('succeeded', 'skipped') ELSE x.node = ANY (nodes) END
+         base AS (SELECT n AS node FROM unnest(COALESCE(nodes, own) || queries
+                      || ARRAY(SELECT substr(x.node, 6) FROM dts.workflow_node x WHERE x.run = r.id AND x.node ~ '^undo\.')) n
                   UNION SELECT e.node FROM base b JOIN e ON e.parent = b.node)
     SELECT array_agg(b.node) INTO again FROM base b;
     IF again IS NULL THEN
@@ -152,8 +159,8 @@ BEGIN
     END IF;
     UPDATE dts.workflow_run x SET state = 'running', ended_at = NULL, output = NULL, attempt = x.attempt + 1, params = CASE WHEN _retry_run.params IS NULL THEN x.params ELSE dts._checked_params(plan, x.params || _retry_run.params) END,
            deadline = clock_timestamp() + (plan ->> 'deadline')::interval WHERE x.id = r.id RETURNING * INTO r;
-    -- Named nodes run whole; a map that failed keeps the items that succeeded.
-    DELETE FROM dts.workflow_node x WHERE x.run = r.id AND x.idx > 0 AND x.node = ANY (again) AND (x.node = ANY (nodes) OR plan #> ARRAY['nodes', x.node] ? 'repeat');
+    -- A map, or a sub-run, that failed of itself goes on where it was. The rest runs whole: what it works on may have changed.
+    DELETE FROM dts.workflow_node x WHERE x.run = r.id AND x.idx > 0 AND x.node = ANY (again) AND (x.node = ANY (nodes) OR NOT x.node = ANY (own) OR plan #> ARRAY['nodes', x.node] ? 'repeat');
     PERFORM dts._submit_nodes(r, plan, again);
     IF r.schedule IS NOT NULL AND r.depth = 0 THEN
         PERFORM dts._scheduled_again(x.task, ended_by, r.schedule) FROM dts.workflow_node x WHERE x.run = r.id AND x.node = '(end)';

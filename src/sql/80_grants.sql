@@ -26,7 +26,8 @@ COMMENT ON FUNCTION dts._grant(text, text[], text[]) IS 'Grants a set of functio
 
 CREATE FUNCTION dts._views() RETURNS text[] LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
     AS $$ SELECT ARRAY['tasks', 'runs', 'running', 'queues', 'workers', 'dead_letters', 'handlers', 'audit', 'dependencies', 'workflows', 'workflow_runs', 'workflow_nodes',
-                       'limits', 'schedules', 'fires', 'calendars', 'backfills', 'notifications', 'agents', 'agent_queues', 'logs', 'batches', 'egress', 'secrets', 'hosts'] $$;
+                       'limits', 'schedules', 'fires', 'calendars', 'backfills', 'notifications', 'agents', 'agent_queues', 'logs', 'batches', 'egress', 'secrets', 'hosts',
+                       'subscriptions'] $$;
 COMMENT ON FUNCTION dts._views() IS 'The public views.';
 CREATE FUNCTION dts._view_helpers() RETURNS text[] LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
     AS $$ SELECT ARRAY['_state_name', '_kind_name', '_role_name', '_slots', '_held', '_queue_stats', '_limit_state', '_progress', '_caller_may', '_caller_sees', '_state',
@@ -40,7 +41,8 @@ CREATE FUNCTION dts._user_functions() RETURNS text[] LANGUAGE sql IMMUTABLE PARA
                        'resume_schedule', 'run_now', 'backfill', 'cancel_backfill', 'agenda', 'explain_schedule', 'scheduled_for', 'scheduled', '_schedule_tag',
                        'create_calendar', 'alter_calendar', 'drop_calendar', 'create_notification', 'alter_notification', 'drop_notification', 'submit_command', 'task_log',
                        'submit_http', 'submit_mail', 'create_secret', 'alter_secret', 'drop_secret', 'create_request_handler', 'alter_request_handler', 'after_batch',
-                       'batch_progress', '_given'] $$;
+                       'batch_progress', '_given',
+                       'preview', 'emit', 'on_event', 'on_change', 'drop_subscription'] $$;
 COMMENT ON FUNCTION dts._user_functions() IS 'What dts.grant_usage grants.';
 CREATE FUNCTION dts._admin_functions() RETURNS text[] LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
     AS $$ SELECT ARRAY['_admin_marker', 'create_queue', 'alter_queue', 'drop_queue', 'pause', 'resume', 'set_limit', 'in_progress', 'drain', 'stuck', 'stats', 'metrics',

@@ -99,7 +99,7 @@ void init_all() {
     pg_atomic_init_u32(&d.activity, 1);
     pg_atomic_init_u32(&d.parked, 1);
     pg_atomic_init_u64(&d.lapse_at, static_cast<uint64>(core::kMax));
-    for (pg_atomic_uint64* a : {&d.sleep_until, &d.swept, &d.sweeps, &d.wakeups, &d.started, &d.suspects, &d.lanes_merged})
+    for (pg_atomic_uint64* a : {&d.sleep_until, &d.next_expiry, &d.swept, &d.sweeps, &d.wakeups, &d.started, &d.suspects, &d.lanes_merged})
       pg_atomic_init_u64(a, 0);
   }
 }
@@ -188,6 +188,7 @@ DatabaseSlot* database_slot(Oid db, bool make) {
     strlcpy(d.fence, "its scheduler has not started yet", sizeof(d.fence));
     pg_atomic_write_u32(&d.events, 0);
     pg_atomic_write_u64(&d.sleep_until, static_cast<uint64>(core::kMax));
+    pg_atomic_write_u64(&d.next_expiry, static_cast<uint64>(core::kMax));
     pg_write_barrier();
     d.used = true;
   }

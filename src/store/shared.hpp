@@ -196,6 +196,7 @@ enum Event : uint32 {
   kAgenda = 1 << 16,       // blocked tasks to look at
   kSchedules = 1 << 20,    // schedules changed
   kScheduleRun = 1 << 21,  // a run ended for whose end its schedule waits
+  kChanges = 1 << 22,      // rows of watched tables have changed
   kLate = 1 << 28,         // somebody may want to be told of late tasks
 };
 
@@ -212,8 +213,10 @@ struct DatabaseSlot {
   pg_atomic_uint32 events;
   pg_atomic_uint32 generation;   // of definitions; backends drop their caches when it moves
   pg_atomic_uint64 sleep_until;  // of the scheduler's clock
-  pg_atomic_uint32 notes;        // 0: dts.request has no rows, and an attempt that failed need not look there before its task waits again
-  pg_atomic_uint32 activity;     // tasks were submitted or steered since the last sweep
+  pg_atomic_uint64
+      next_expiry;         // not later than the first expiry among tasks that are blocked or wait; the others are looked at before they run
+  pg_atomic_uint32 notes;  // 0: dts.request has no rows, and an attempt that failed need not look there before its task waits again
+  pg_atomic_uint32 activity;  // tasks were submitted or steered since the last sweep
   pg_atomic_uint64 swept, sweeps, wakeups, started, suspects, lanes_merged;
   pg_atomic_uint64 lapse_at;  // when the scheduler looks at the leases of agents next, as int64
   pg_atomic_uint32 parked;    // 0: no task is parked behind a key

@@ -172,6 +172,7 @@ HeapTuple TaskTable::form(const Task& t) const {
 }
 
 void TaskTable::insert_index_entries(HeapTuple tuple, const Task& t) {
+  if (t.has_expires && (t.state == core::State::Blocked || t.state == core::State::Waiting)) touch_expiry(t.expires_at);
   if (!plain_) {
     insert_entries_generic(heap_, tuple);
     return;

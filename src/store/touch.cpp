@@ -34,6 +34,7 @@ TransactionList<QueueSettings> queue_changes;
 TransactionList<LimitSettings> limit_changes;
 HTAB* lane_positions = nullptr;  // lane -> place in touched_lanes, when there are many
 uint32 events = 0;
+TimestampTz first_expiry = core::kMax;
 bool launcher_too = false;
 bool definitions_changed = false;
 bool registered = false;
@@ -45,6 +46,7 @@ void forget() {
   queue_changes.drop();
   limit_changes.drop();
   events = 0;
+  first_expiry = core::kMax;
   launcher_too = definitions_changed = false;
 }
 
@@ -66,6 +68,15 @@ void count(const Ended& e) {
   pg_atomic_fetch_add_u64(&q.wait_us, Max(e.wait_us, 0));
   pg_atomic_fetch_add_u64(&q.run_histogram[core::bucket(e.run_us)], 1);
   pg_atomic_fetch_add_u64(&q.wait_histogram[core::bucket(e.wait_us)], 1);
+}
+
+/// The scheduler stores `sleep_until` before it reads `next_expiry`; here it is the other way round: one of the two sees the other.
+void set_alarm(DatabaseSlot& d, TimestampTz at) {
+  uint64 set = pg_atomic_read_u64(&d.next_expiry);
+  while (static_cast<uint64>(at) < set && !pg_atomic_compare_exchange_u64(&d.next_expiry, &set, static_cast<uint64>(at))) {
+  }
+  pg_memory_barrier();
+  if (static_cast<uint64>(at) < pg_atomic_read_u64(&d.sleep_until)) tell_scheduler(MyDatabaseId, 0);
 }
 
 void on_commit() {
@@ -99,6 +110,7 @@ void on_commit() {
     notify_database(MyDatabaseId);
   }
   if (events != 0) tell_scheduler(MyDatabaseId, events);
+  if (first_expiry != core::kMax && database != nullptr) set_alarm(*database, first_expiry);
   if (launcher_too) {
     if (database != nullptr) {
       pg_atomic_fetch_add_u32(&database->installs, 1);
@@ -318,6 +330,11 @@ void touch_events(uint32 mask, bool launcher) {
   ensure_registered();
   events |= mask;
   launcher_too |= launcher;
+}
+
+void touch_expiry(TimestampTz at) {
+  ensure_registered();
+  first_expiry = Min(first_expiry, at);
 }
 
 void touch_definitions() {

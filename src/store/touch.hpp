@@ -65,6 +65,8 @@ int apply_queue(Oid db, const QueueSettings& q);
 
 /// At commit the scheduler of this database hears of these events; `launcher`: so does the launcher.
 void touch_events(uint32 events, bool launcher = false);
+/// At commit the scheduler's alarm is set to this time, if it is sooner than what it was set to.
+void touch_expiry(TimestampTz at);
 /// At commit every process of this database drops what it remembers of queues and handlers.
 void touch_definitions();
 

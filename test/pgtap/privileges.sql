@@ -25,7 +25,7 @@ INSERT INTO may VALUES
     ('start', 'ua'), ('start_many', 'ua'), ('signal', 'ua'), ('approve', 'ua'), ('reject', 'ua'), ('pause_run', 'ua'), ('resume_run', 'ua'), ('cancel_run', 'ua'), ('retry_run', 'ua'),
     ('set_node', 'ua'), ('graph', 'ua'), ('timeline', 'ua'), ('cancel', 'ua'), ('reschedule', 'ua'), ('set_priority', 'ua'),
     ('retry', 'ua'), ('redrive', 'ua'), ('redrive_queue', 'ua'), ('progress', 'ua'), ('wait', 'ua'), ('result', 'ua'), ('explain', 'ua'), ('create_handler', 'ua'), ('alter_handler', 'ua'),
-    ('schedule', 'ua'), ('alter_schedule', 'ua'), ('unschedule', 'ua'), ('pause_schedule', 'ua'), ('resume_schedule', 'ua'), ('run_now', 'ua'), ('backfill', 'ua'),
+    ('preview', 'ua'), ('emit', 'ua'), ('on_event', 'ua'), ('on_change', 'ua'), ('drop_subscription', 'ua'), ('schedule', 'ua'), ('alter_schedule', 'ua'), ('unschedule', 'ua'), ('pause_schedule', 'ua'), ('resume_schedule', 'ua'), ('run_now', 'ua'), ('backfill', 'ua'),
     ('cancel_backfill', 'ua'), ('agenda', 'ua'), ('explain_schedule', 'ua'), ('scheduled_for', 'ua'), ('scheduled', 'ua'), ('create_calendar', 'ua'), ('alter_calendar', 'ua'),
     ('submit_http', 'ua'), ('submit_mail', 'ua'), ('create_secret', 'ua'), ('alter_secret', 'ua'), ('drop_secret', 'ua'), ('create_request_handler', 'ua'), ('alter_request_handler', 'ua'), ('allow_host', 'a'), ('deny_host', 'a'), ('remove_rule', 'a'), ('reencrypt_secrets', 'a'), ('reset_host', 'a'),
     ('drop_calendar', 'ua'), ('create_notification', 'ua'), ('alter_notification', 'ua'), ('drop_notification', 'ua'), ('check_timing', 'uma'), ('next_runs', 'uma'), ('import_pg_cron', 'a'),
@@ -38,7 +38,7 @@ INSERT INTO helper VALUES
     ('_waiting_agents', 'uma'),
     ('_state_name', 'uma'), ('_kind_name', 'uma'), ('_role_name', 'uma'), ('_slots', 'uma'), ('_held', 'uma'), ('_queue_stats', 'uma'), ('_limit_state', 'uma'), ('_hosts', 'uma'), ('_progress', 'uma'), ('_caller_may', 'uma'), ('_caller_sees', 'uma'),
     ('_reading', 'uma'), ('_due_times', 'uma'), ('_schedule_tag', 'ua'), ('_import_pg_cron_json', 'a'),
-    ('_state', 'uma'), ('_parents', 'ua'), ('_admin_marker', 'a'), ('_monitor_marker', 'm'), ('_database_stats', 'ma'), ('_fence', 'ma');
+    ('_state', 'uma'), ('_parents', 'ua'), ('_given', 'ua'), ('_admin_marker', 'a'), ('_monitor_marker', 'm'), ('_database_stats', 'ma'), ('_fence', 'ma');
 CREATE TABLE kind (letter text, role text);
 INSERT INTO kind VALUES ('-', 'priv_nothing'), ('-', 'priv_revoked'), ('u', 'priv_a'), ('u', 'priv_member'), ('m', 'priv_monitor'), ('a', 'priv_admin'), ('g', 'priv_agent');
 

@@ -172,7 +172,7 @@ TRUNCATE did;
 SELECT ok(dts.retry_run(:r) > 0, 'retry');
 SELECT is(ended(:r), 'succeeded', 'then it succeeds');
 SELECT is((SELECT attempt FROM dts.workflow_runs WHERE id = :r), 2, 'in its second attempt');
-SELECT is((SELECT string_agg(what, ', ' ORDER BY n) FROM did WHERE what <> 'pack'), 'payment, ship, success, exit', 'what had succeeded stays');
+SELECT is((SELECT string_agg(what, ', ' ORDER BY n) FROM did WHERE what <> 'pack'), 'reserve, payment, ship, success, exit', 'what was undone is done again, what came after as well');
 SELECT throws_ok(format('SELECT dts.retry_run(%s, %L)', :r, '{nope}'), '42704', NULL, 'no such node');
 SELECT dts.create_workflow('items', '{"params": {"bad": {"type": "integer", "default": 3}}, "nodes": {"m": {"map": {"items": [1, 2, 3, 4]}, "sql": "SELECT does(''item '' || ${item}), 1 / (${item}::int - ${params.bad}::int)", "max_attempts": 1}, "z": {"needs": ["m"], "sql": "SELECT 1"}}}') \gset
 TRUNCATE did;
@@ -277,6 +277,48 @@ SELECT dts.start('mine') AS r \gset
 RESET ROLE;
 SELECT is(ended(:r), 'succeeded', 'it runs');
 SELECT is(out_of(:r, 'who'), '[{"u": "wf_a"}]', 'as its owner, also items');
+-- Nothing of a user's runs as the owner of the extension: here the check of a domain, when a start binds an argument.
+CREATE SCHEMA own AUTHORIZATION wf_a;
+SET ROLE wf_a;
+CREATE TABLE own.ran_as (who text);
+CREATE FUNCTION own.spy(v text) RETURNS boolean LANGUAGE plpgsql AS 'BEGIN IF current_user <> ''wf_a'' THEN RAISE EXCEPTION ''ran as %'', current_user; END IF; INSERT INTO own.ran_as VALUES (current_user); RETURN true; END';
+CREATE DOMAIN own.spied AS text CHECK (own.spy(VALUE));
+CREATE FUNCTION own.takes(v own.spied) RETURNS text LANGUAGE sql AS 'SELECT v::text';
+SELECT is(dts.create_workflow('spied', dts.param('p', 'string', '"x"'), dts.node('a', 'SELECT own.takes(${params.p})'), dts.node('b', 'SELECT own.takes(${item})', map => '["${params.p}"]')), 1, 'a domain with a check');
+SELECT dts.start('spied') AS r \gset
+RESET ROLE;
+SELECT is(ended(:r), 'succeeded', 'it ran');
+SELECT is((SELECT string_agg(DISTINCT who, ', ') FROM own.ran_as), 'wf_a', 'as the owner of the run and as nobody else');
+
+-- The rows of a query are the items of a map: it decides, skips and fails like any node.
+SELECT dts.create_workflow('rows', '{"params": {"n": {"type": "integer", "default": 3}}, "nodes": {
+    "a": {"map": {"items": {"sql": "SELECT i FROM generate_series(1, ${params.n}::int) i ORDER BY i DESC"}}, "sql": "SELECT ${item}::int * 10 AS x"},
+    "b": {"map": {"items": {"sql": "SELECT i, i + 1 AS j FROM generate_series(1, $1) i", "args": ["${params.n}"]}}, "needs": ["a"], "sql": "SELECT ${item.j}::int AS j"},
+    "c": {"map": {"items": {"sql": "SELECT 1/0 AS x"}}, "max_attempts": 1, "continue_on": {"failure": true}, "sql": "SELECT 1"},
+    "d": {"map": {"items": {"sql": "SELECT 1 AS x"}}, "when": "$.params.n == 0", "sql": "SELECT 1"},
+    "e": {"map": {"items": {"sql": "SELECT repeat(''x'', 100) AS x FROM generate_series(1, 2000)"}}, "sql": "SELECT 1", "queue": "wide"},
+    "f": {"map": {"items": {"sql": "SELECT 1 WHERE false"}, "on_empty": "skip"}, "sql": "SELECT 1"}}}') FROM dts.create_queue('wide', batch_size => 60) \gset
+SELECT dts.start('rows') AS r \gset
+SELECT is(ended(:r), 'succeeded', 'maps over queries');
+SELECT is(states(:r), 'a succeeded, b succeeded, c failed, d skipped, e succeeded, f skipped', 'their states');
+SELECT is(out_of(:r, 'a'), '[{"x": 30}, {"x": 20}, {"x": 10}]', 'a single column is the item');
+SELECT is(out_of(:r, 'b'), '[{"j": 2}, {"j": 3}, {"j": 4}]', 'a row of several an object');
+SELECT is(jsonb_array_length(out_of(:r, 'e')), 2000, 'none is lost where results of tasks are cut');
+SELECT dts.create_workflow('cut', dts.node('a', 'SELECT repeat(''x'', 1000) AS x FROM generate_series(1, 100)'), dts.node('b', 'SELECT ${nodes.a.rows}', needs => '{a}', max_attempts => 1)) \gset
+SELECT dts.start('cut') AS r \gset
+SELECT is(ended(:r), 'failed', 'a part of a result is not taken for the whole');
+SELECT matches((SELECT error FROM dts.workflow_nodes WHERE run = :r AND node = 'b'), 'the result of "a" was cut', 'and that is said');
+-- What a start would do.
+SELECT is(dts.preview('rows', '{"n": 1}'), E'rows, version 1, with {"n": 1}\n1. a.items: SELECT i FROM generate_series(1, $1::int) i ORDER BY i DESC with 1\n1. c.items: SELECT 1/0 AS x\n1. d.items: SELECT 1 AS x, skipped: not $.params.n == 0\n1. e.items: SELECT repeat(''x'', 100) AS x FROM generate_series(1, 2000)\n1. f.items: SELECT 1 WHERE false\n2. a: SELECT $1::int * 10 AS x with ${item}, after a.items (ended), for each of the rows of a.items\n2. c: SELECT 1, after c.items (ended), for each of the rows of c.items\n2. d: SELECT 1, after d.items (ended), for each of the rows of d.items\n2. e: SELECT 1, after e.items (ended), for each of the rows of e.items\n2. f: SELECT 1, after f.items (ended), for each of the rows of f.items\n3. b.items: SELECT i, i + 1 AS j FROM generate_series(1, $1) i with 1, after a\n4. b: SELECT $1::int AS j with ${item.j}, after b.items (ended), for each of the rows of b.items', 'a preview');
+SELECT throws_ok($$SELECT dts.preview('rows', '{"n": "x"}')$$, '22023', NULL, 'refuses what a start would');
+SELECT throws_ok($$SELECT dts.preview('nope')$$, '42704', NULL, 'an unknown one');
+-- What waits expires when it should, not at the next sweep.
+SELECT dts.create_workflow('late', '{"nodes": {"s": {"signal": {"name": "x", "expires": "0.2 s"}}, "t": {"needs": ["s:expired"], "noop": 1}, "u": {"signal": "never"}}, "deadline": "0.5 s"}') \gset
+SELECT dts.start('late') AS r \gset
+SELECT ok(reaches(:r, 't', 'succeeded'), 'expired');
+SELECT is(ended(:r), 'failed', 'the deadline of a run');
+SELECT is(states(:r), 's expired, t succeeded, u expired', 'what waits ends then');
+SELECT ok((SELECT ended_at - started_at FROM dts.workflow_runs WHERE id = :r) < '20 s', 'at once');
 SELECT is_empty($$SELECT * FROM dts.stuck()$$, 'nothing is stuck');
 SELECT is((SELECT count(*) FROM dts.runs WHERE error_fields ->> 'sqlstate' LIKE 'XX%'), 0::bigint, 'no internal error');
 -- Items alone.
