@@ -11,6 +11,7 @@ sys.dont_write_bytecode = True
 import work_drain  # noqa: E402
 import work_flow  # noqa: E402
 import work_graph  # noqa: E402
+import work_http  # noqa: E402
 import work_idle  # noqa: E402
 import work_limits  # noqa: E402
 import work_schedules  # noqa: E402
@@ -40,6 +41,9 @@ WORKLOADS = {
     "limit-rate": (work_limits.rate, "one queue with 1,000 a second and no burst"),
     "limit-tenants": (work_limits.tenants, "tenants of which one floods"),
     "limit-keys": (work_limits.keys, "tasks beside many behind one held key"),
+    "http": (work_http.http, "requests of one courier beside a bare libcurl-multi loop; submit to sent when idle"),
+    "http-many": (work_http.http_many, "thousands of requests in flight to a server that takes ten seconds"),
+    "http-hosts": (work_http.http_hosts, "a hundred hosts, one of them slow"),
     "steady": (work_flow.steady, "submit and drain together, some producers slow to commit"),
 }
 
