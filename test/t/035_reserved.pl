@@ -6,7 +6,7 @@ use lib "$FindBin::Bin/../perl";
 use DtsNode;
 use Test::More;
 
-my $node = DtsNode->start_new('reserved', conf => "restart_after_crash = on\ndts.max_workers = 3\n");
+my $node = DtsNode->start_new('reserved', conf => "restart_after_crash = on\ndts.max_workers = 3\ndts.sweep_interval = '1h'\n");
 $node->safe_psql('postgres', q{CREATE ROLE ann LOGIN; GRANT ann TO CURRENT_USER; SELECT dts.grant_usage('ann');
 	SELECT dts.create_queue('fast'), dts.create_queue('slow'); SELECT dts.set_limit(queue => 'fast', reserved => 1)});
 my $running = q{SELECT count(*) FROM dts.running WHERE queue = 'slow'};
@@ -51,6 +51,20 @@ subtest 'a queue' => sub {
 	$node->wait_state($node->submit('SELECT 1', queue => 'fast'), 'succeeded');
 	is($node->safe_psql('postgres', $running), '1', 'two reserved: one is left to all');
 	$node->safe_psql('postgres', q{SELECT count(dts.cancel(id)) FROM dts.task; SELECT dts.set_limit(queue => 'fast', reset => '{reserved}')});
+	$node->wait_done;
+};
+
+# The sweep, which would find it as well, does not come by here.
+subtest 'another owner is told' => sub {
+	$node->safe_psql('postgres', q{SELECT dts.set_limit(queue => 'fast', reserved => 1)});
+	my @mine = map { $node->submit('SELECT pg_sleep(600)', queue => 'slow') } 1 .. 2;
+	$node->wait_for($running, '2');
+	my $hers = $node->submit('SELECT 1', queue => 'slow', owner => 'ann');
+	$node->wait_for("SELECT dts.explain($hers)", 'the workers that are free are reserved: 1 for queue "fast"');
+	$node->safe_psql('postgres', "SELECT dts.cancel($mine[0])");
+	$node->wait_state($hers, 'succeeded');
+	pass('a place that somebody else gives back');
+	$node->safe_psql('postgres', qq{SELECT dts.cancel($mine[1]); SELECT dts.set_limit(queue => 'fast', reset => '{reserved}')});
 	$node->wait_done;
 };
 
