@@ -403,16 +403,19 @@ CREATE FUNCTION dts.next_runs(timing text, zone text, n int DEFAULT 10, after ti
     SELECT dts._due_times(timing, zone, both_days, NULL, NULL, NULL, COALESCE(after, now()), NULL, NULL, COALESCE(after, now()), NULL, LEAST(n, 100000)) $$;
 COMMENT ON FUNCTION dts.next_runs(text, text, int, timestamptz, boolean) IS 'The next n due times of a timing in a zone after an instant (now if it is not given). None for @reboot and "after end".';
 
-CREATE FUNCTION dts._next_runs(caller oid, schedule text, n int, after timestamptz) RETURNS timestamptz[]
+CREATE FUNCTION dts.__schedule_runs(caller oid, schedule text, n int, after timestamptz) RETURNS timestamptz[]
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE s dts.schedule := dts._schedule_row(caller, schedule); mark timestamptz;
 BEGIN
     SELECT COALESCE(after, c.fired_until) INTO mark FROM dts.schedule_clock c WHERE c.schedule = s.id;
     RETURN ARRAY(SELECT dts._schedule_dues(s, GREATEST(mark, COALESCE(after, clock_timestamp())), NULL, LEAST(n, 100000)));
 END $$;
-COMMENT ON FUNCTION dts._next_runs(oid, text, int, timestamptz) IS 'dts.next_runs of a schedule, as the owner of the extension.';
-CREATE FUNCTION dts.next_runs(schedule text, n int DEFAULT 10, after timestamptz DEFAULT NULL) RETURNS timestamptz[]
+COMMENT ON FUNCTION dts.__schedule_runs(oid, text, int, timestamptz) IS 'dts._schedule_runs, as the owner of the extension.';
+CREATE FUNCTION dts._schedule_runs(schedule text, n int, after timestamptz) RETURNS timestamptz[]
     LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'dts_as_owner';
+COMMENT ON FUNCTION dts._schedule_runs(text, int, timestamptz) IS 'The next n due times of a schedule, as an array.';
+CREATE FUNCTION dts.next_runs(schedule text, n int DEFAULT 10, after timestamptz DEFAULT NULL) RETURNS SETOF timestamptz
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$ SELECT unnest(dts._schedule_runs(schedule, n, after)) $$;
 COMMENT ON FUNCTION dts.next_runs(text, int, timestamptz) IS 'The next n due times of a schedule, with its calendars and bounds.';
 
 -- ---- inside a task

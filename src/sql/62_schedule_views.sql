@@ -55,7 +55,9 @@ BEGIN
                                            ELSE format('%s %s', string_agg(to_char(at, 'HH24:MI'), ', ' ORDER BY at), name) END AS line, min(at) AS first
         FROM due GROUP BY at::date, name
     )
-    SELECT string_agg(x.text, E'\n' ORDER BY x.day) INTO result
+    SELECT string_agg(x.text, E'\n' ORDER BY x.day)
+           || COALESCE((SELECT string_agg(E'\n' || format('%s: more than 100000 times; what comes after %s is left out', c.name, to_char(c.last, 'YYYY-MM-DD HH24:MI')), '' ORDER BY c.name)
+                        FROM (SELECT name, max(at) AS last FROM due GROUP BY name HAVING count(*) >= 100000) c), '') INTO result
     FROM (SELECT p.day, to_char(p.day, 'Dy YYYY-MM-DD') || E'\n' || string_agg('  ' || p.line, E'\n' ORDER BY p.first, p.name) AS text FROM per_day p GROUP BY p.day) x;
     RETURN COALESCE(result, 'nothing is due');
 END $$;
@@ -126,6 +128,9 @@ BEGIN
         WHEN dts._fence() IS NOT NULL THEN 'fires nothing: ' || dts._fence()
         WHEN c.trouble IS NOT NULL THEN 'broken: ' || c.trouble
         WHEN s.paused THEN 'paused: dts.resume_schedule starts it again, and what was due meanwhile goes by missed => ''' || s.missed || ''''
+        WHEN c.next_fire <= dts._schedule_clock_now() THEN  -- the scheduler is about to look: at what is due, or because somebody ran it by hand
+             COALESCE((SELECT CASE WHEN d <= dts._schedule_clock_now() THEN format('due since %s, about to be decided', d) ELSE format('due next at %s (in %s)', d, d - dts._schedule_clock_now()) END
+                       FROM dts._schedule_dues(s, c.fired_until, NULL, 1) d), 'about to be looked at')
         WHEN c.next_fire IS NOT NULL THEN format('due next at %s (in %s)', c.next_fire, c.next_fire - dts._schedule_clock_now())
         WHEN running IS NOT NULL AND s.timing ~* 'after\s+end\s*$' THEN 'due next when its run has ended'
         WHEN s.timing ~* '@reboot' THEN 'due at the next start of the server'

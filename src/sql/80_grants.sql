@@ -31,7 +31,7 @@ CREATE FUNCTION dts._views() RETURNS text[] LANGUAGE sql IMMUTABLE PARALLEL SAFE
 COMMENT ON FUNCTION dts._views() IS 'The public views.';
 CREATE FUNCTION dts._view_helpers() RETURNS text[] LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
     AS $$ SELECT ARRAY['_state_name', '_kind_name', '_role_name', '_slots', '_held', '_queue_stats', '_limit_state', '_progress', '_caller_may', '_caller_sees', '_state',
-                       'state', 'version', '_reading', 'check_timing', 'next_runs', '_due_times', '_waiting_agents', '_hosts'] $$;
+                       'state', 'version', '_reading', 'check_timing', 'next_runs', '_schedule_runs', '_due_times', '_waiting_agents', '_hosts'] $$;
 COMMENT ON FUNCTION dts._view_helpers() IS 'Functions that the public views call with the rights of the reader.';
 CREATE FUNCTION dts._user_functions() RETURNS text[] LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
     AS $$ SELECT ARRAY['submit', 'submit_handler', 'submit_many', 'submit_handler_many', 'after', 'current_task', 'parent_results', '_parents', 'node', 'param',
