@@ -178,7 +178,7 @@ int claim_lane(TaskTable& table, int lane_slot, int most) {
   auto* const tasks = static_cast<Task*>(palloc(sizeof(Task) * static_cast<Size>(reserved_count)));
   for (int i = 0; i < reserved_count; i++) tasks[i] = Task();
   const int n = table.claim(lane_slot, lane, reserved_count, tasks);
-  store::turn_charge(lane_slot, 100 * n);
+  store::turn_charge(lane_slot, int64{100} * n);
   give_back(reserved + n, reserved_count - n);
   reserved_count = n;
   for (int i = 0; i < n; i++) {

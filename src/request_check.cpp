@@ -108,6 +108,7 @@ UrlVerdict judge(std::string_view url, const http::RuleText* rules, int n) noexc
     v.wrong = core::check_url(url, &t);
     if (v.wrong != nullptr) return v;
     std::vector<core::EgressRule> all;
+    all.reserve(static_cast<size_t>(n));
     for (int i = 0; i < n; i++) all.push_back(http::rule_of(rules[i]));
     core::Address a;
     v.egress = core::parse_address(t.host, &a) ? core::may_connect(all, t, a) : core::may_ask(all, t);
@@ -269,6 +270,7 @@ void check_recipient(const Check& c, const char* key, const JsonbValue& v, const
       }
       if (rules == nullptr) return;
       std::vector<core::EgressRule> all;
+      all.reserve(static_cast<size_t>(n));
       for (int i = 0; i < n; i++) all.push_back(http::rule_of(rules[i]));
       const core::Target t{"mailto", core::plain_host(m.address.substr(m.address.find('@') + 1)), 0};
       verdict = core::may_ask(all, t);

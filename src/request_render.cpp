@@ -134,7 +134,7 @@ bool find_value(const Render& r, std::string_view path, JsonbValue* out) {
 http::Text secret_value(Render* r, std::string_view name) {
   const char* const n = pnstrdup(name.data(), name.size());
   int& count = r->out.request.secret_count;
-  for (int i = 0; i < count; i++)
+  for (size_t i = 0; i < static_cast<size_t>(count); i++)
     if (name == std::string_view(r->secrets[2 * i].data, r->secrets[2 * i].size)) return r->secrets[2 * i + 1];
   const Secret s = find_secret(n, r->role, true);
   if (!s.found) {
@@ -159,8 +159,9 @@ http::Text secret_value(Render* r, std::string_view name) {
     fail(r, ERRCODE_PROGRAM_LIMIT_EXCEEDED, "the request refers to more than 32 secrets");
     return {};
   }
-  r->secrets[2 * count] = {n, strlen(n)};
-  r->secrets[2 * count + 1] = {s.value, s.size};
+  http::Text* const pair = &r->secrets[2 * static_cast<size_t>(count)];
+  pair[0] = {n, strlen(n)};
+  pair[1] = {s.value, s.size};
   count++;
   return {s.value, s.size};
 }
@@ -295,8 +296,7 @@ http::Text decode(Render* r, std::string_view s) {
     try {
       std::string bytes;
       if (!core::from_base64(s, &bytes)) return -1;
-      memcpy(out, bytes.data(), bytes.size());
-      return static_cast<int>(bytes.size());
+      return static_cast<int>(bytes.copy(out, bytes.size()));
     } catch (...) {
       return -1;
     }
@@ -564,6 +564,7 @@ void add_attachments(Render* r, Jsonb* request) {
 const char* refused_domain(const http::RuleText* rules, int n, const char* const* to, int count) noexcept {
   try {
     std::vector<core::EgressRule> all;
+    all.reserve(static_cast<size_t>(n));
     for (int i = 0; i < n; i++) all.push_back(http::rule_of(rules[i]));
     for (int i = 0; i < count; i++) {
       std::string domain(strchr(to[i], '@') + 1);

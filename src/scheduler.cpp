@@ -224,6 +224,7 @@ void handle_timers(Timers& timers, TimestampTz now) {
   }
   if (timers.second_look != 0 && timers.second_look <= now) {
     sweep_offer();
+    sweep_keys_again();
     timers.second_look = 0;
   }
   if (timers.sweep <= now) {
@@ -241,7 +242,8 @@ void handle_timers(Timers& timers, TimestampTz now) {
       timers.leases = lapse_agents(true);
       wake_waiting();
       if (timers.requests == 0) timers.requests = now;
-      if (sweep_look()) timers.second_look = GetCurrentTimestamp() + kSecond;
+      const bool rows = sweep_look();
+      if (sweep_keys() || rows) timers.second_look = GetCurrentTimestamp() + kSecond;
       const TimestampTz took = GetCurrentTimestamp() - now;
       timers.sweep = now + Max(settings::sweep_interval_s * kSecond, 100 * took);
     }

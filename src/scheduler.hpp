@@ -78,5 +78,8 @@ TimestampTz look_at_changes();
 /// Two looks, a second apart, for rows that nobody offered. Returns true if a second look is due.
 bool sweep_look();
 void sweep_offer();
+/// The same for keys whose next task nobody made ready (scheduler_keys.cpp).
+bool sweep_keys();
+void sweep_keys_again();
 
 }  // namespace dts

@@ -64,4 +64,61 @@ bool look_at_keys() {
   return done;
 }
 
+namespace {
+
+/// A free key and the first task that is parked behind it.
+struct Idle {
+  int64 key, task;
+};
+constexpr int kIdle = 500;
+Idle idle[kIdle];
+int idle_count = 0;
+
+/// Free keys with parked tasks and none that is ready, or runs: one probe of the index for each key.
+int idle_keys(Idle* out) {
+  static pg::Statement free{
+      "WITH RECURSIVE k(key) AS ((SELECT ckey FROM dts.task WHERE ckey IS NOT NULL AND state = 4 ORDER BY ckey LIMIT 1) "
+      "UNION ALL SELECT (SELECT t.ckey FROM dts.task t WHERE t.ckey > k.key AND t.state = 4 ORDER BY t.ckey LIMIT 1) FROM k "
+      "WHERE k.key IS NOT NULL) "
+      "SELECT k.key, p.id FROM k CROSS JOIN LATERAL (SELECT id FROM dts.task t WHERE t.ckey = k.key ORDER BY t.id LIMIT 1) p "
+      "WHERE NOT EXISTS (SELECT FROM dts.task t WHERE t.ckey = k.key AND t.state IN (0, 2)) LIMIT $1",
+      1,
+      {INT4OID}};
+  int n = 0;
+  in_transaction("sweeping concurrency keys", [&] {
+    const Datum values[] = {Int32GetDatum(kIdle)};
+    each_row(free, values, [&](uint64 i) {
+      bool null = false;
+      int held = 0;
+      const Idle k{DatumGetInt64(pg::column(i, 1, &null)), DatumGetInt64(pg::column(i, 2, &null))};
+      (void)store::key_holder(k.key, &held);
+      if (held == 0 && n < kIdle) out[n++] = k;
+    });
+  });
+  return n;
+}
+
+}  // namespace
+
+bool sweep_keys() {
+  idle_count = 0;
+  if (pg_atomic_read_u32(&store::database_slot(MyDatabaseId, true)->parked) == 0) return false;
+  idle_count = idle_keys(idle);
+  return idle_count > 0;
+}
+
+void sweep_keys_again() {
+  if (idle_count == 0) return;
+  // A key that is at work has another first task by now.
+  static Idle still[kIdle];
+  const int n = idle_keys(still);
+  for (int i = 0; i < n; i++)
+    for (int k = 0; k < idle_count; k++)
+      if (idle[k].key == still[i].key && idle[k].task == still[i].task) {
+        pg_atomic_fetch_add_u64(&store::database_slot(MyDatabaseId, true)->swept, 1);
+        store::look_afresh(still[i].key);
+      }
+  idle_count = 0;
+}
+
 }  // namespace dts

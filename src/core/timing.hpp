@@ -89,7 +89,7 @@ constexpr bool matches_day(const Cron& c, const Civil& d, int64_t days) {
 /// Lowest bit at or above `from`; -1 if there is none.
 constexpr int next_bit(uint64_t set, int from) {
   if (from > 63) return -1;
-  set &= ~uint64_t{0} << from;
+  set &= ~uint64_t{0} << (from < 0 ? 0 : from);
   return set == 0 ? -1 : __builtin_ctzll(set);
 }
 
@@ -112,6 +112,7 @@ constexpr int next_time(const Cron& c, int time) {
 
 /// A leap day on a given weekday may take 40 years; what does not come in this time never does.
 constexpr int kHorizonYears = 50;
+constexpr int64_t kHorizon = kHorizonYears * 366 * kSecondsPerDay * kUsPerSecond;
 
 /// The first wall second at or after `wall` that the fields name; kNever if there is none within the horizon.
 constexpr int64_t next_wall(const Cron& c, int64_t wall) {

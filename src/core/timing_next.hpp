@@ -169,7 +169,7 @@ inline int64_t next_due(const Rule& r, int64_t after) {
     const int64_t at = next_shifted(r, after);
     return at < r.ends_at ? at : kNever;
   }
-  const int64_t horizon = after + kHorizonYears * 366 * kSecondsPerDay * kUsPerSecond;
+  const int64_t horizon = after + kHorizon;
   for (;;) {
     const int64_t at = next_nominal(r, after);
     if (at >= r.ends_at || at > horizon) return kNever;
@@ -184,7 +184,7 @@ inline int64_t next_due(const Rule& r, int64_t after) {
 
 /// The due time before another one; kNever if there is none within the horizon.
 inline int64_t previous_due(const Rule& r, int64_t due) {
-  for (int64_t back = kUsPerSecond; back < kHorizonYears * 366 * kSecondsPerDay * kUsPerSecond; back *= 4) {
+  for (int64_t back = kUsPerSecond; back < kHorizon; back *= 4) {
     int64_t at = next_due(r, due - back - 1);
     if (at >= due) continue;
     for (int64_t next = next_due(r, at); next < due; next = next_due(r, at)) at = next;

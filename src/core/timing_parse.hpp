@@ -438,6 +438,7 @@ class TimingParser {
       end[n++] = r_.at();
       r_.blanks();
     }
+    if (n == 0) return r_.fail(r_.at(), "no fields", "Five: minute hour day-of-month month day-of-week; a sixth in front is seconds.");
     if (n < 5)
       return r_.failf(end[n - 1], "Five: minute hour day-of-month month day-of-week; a sixth in front is seconds.",
                       "%d field%s found, 5 or 6 are needed", n, n == 1 ? "" : "s");
@@ -612,7 +613,7 @@ class TimingParser {
       if (!digits(2, 0, 15, "offset", &h)) return false;
       if (r_.peek() == ':') r_.skip();
       if (Reader::is_digit(r_.peek()) && !digits(2, 0, 59, "offset", &m)) return false;
-      out->us -= (c == '+' ? 1 : -1) * (h * 60 + m) * 60 * kUsPerSecond;
+      out->us -= int64_t{c == '+' ? 1 : -1} * (h * 60 + m) * 60 * kUsPerSecond;
     } else {
       out->wall = true;
     }

@@ -213,7 +213,7 @@ void Transfer::copy(const Request& r) {
   method = or_empty(r.method);
   has_body = r.has_body;
   body = own(r.body);
-  for (int i = 0; i < r.secret_count; i++) secrets.emplace_back(own(r.secrets[2 * i]), own(r.secrets[2 * i + 1]));
+  for (size_t i = 0; i < static_cast<size_t>(r.secret_count); i++) secrets.emplace_back(own(r.secrets[2 * i]), own(r.secrets[2 * i + 1]));
   const auto holds_secret = [this](const std::string& s) {
     for (const auto& secret : secrets)
       if (!secret.second.empty() && s.find(secret.second) != std::string::npos) return true;

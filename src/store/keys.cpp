@@ -1,5 +1,6 @@
 #include "store/keys.hpp"
 
+#include "pg/point.hpp"
 #include "settings.hpp"
 #include "store/definitions.hpp"
 #include "store/policy.hpp"
@@ -129,6 +130,7 @@ void told(int64 key, int64 task) {
   LWLockAcquire(&b.lock, LW_EXCLUSIVE);
   KeySlot* const s = find(b, MyDatabaseId, key, false);
   const bool full = s != nullptr && s->held >= s->most;
+  b.told++;
   if (s != nullptr) s->from = Min(s->from, task);
   if (full) s->look = true;
   LWLockRelease(&b.lock);
@@ -136,26 +138,28 @@ void told(int64 key, int64 task) {
 }
 
 struct Look {
-  int32 held;
-  int64 from;
+  int32 held = 0;
+  int64 from = 0;
+  uint64 told = 0;
 };
 /// What comes after this is noticed: `look` is set again. With `unless_full`, a full key is left to those who hold it.
 Look look_begin(int64 key, int32 unless_full) {
   KeyBucket& b = bucket_of(MyDatabaseId, key);
   LWLockAcquire(&b.lock, LW_EXCLUSIVE);
   KeySlot* const s = find(b, MyDatabaseId, key, false);
-  const Look l = s == nullptr ? Look{0, 0} : Look{s->held, s->from};
+  const Look l = s == nullptr ? Look{} : Look{s->held, s->from, b.told};
   if (s != nullptr) s->look = unless_full > 0 && s->held >= unless_full;
   LWLockRelease(&b.lock);
   return l;
 }
 
-/// No task before this one is parked.
-void look_end(int64 key, int64 before, int64 from) {
+/// No task before `from` was parked when the look scanned. One that was parked meanwhile may have a lower id and leave no trace in the
+/// hint, when that was lower still: so the hint moves only if nothing was parked since the look began.
+void look_end(int64 key, const Look& look, int64 from) {
   KeyBucket& b = bucket_of(MyDatabaseId, key);
   LWLockAcquire(&b.lock, LW_EXCLUSIVE);
   KeySlot* const s = find(b, MyDatabaseId, key, false);
-  if (s != nullptr && s->from == before) s->from = from;
+  if (s != nullptr && b.told == look.told) s->from = from;
   LWLockRelease(&b.lock);
 }
 
@@ -200,7 +204,8 @@ void unpark_next(TaskTable& tasks, int64 key, int64 except, const KeyPolicy& pol
       if (policy.fifo) return;
     }
   }
-  if (!skipped) look_end(key, look.from, from);
+  DTS_POINT("keys.scanned");
+  if (!skipped) look_end(key, look, from);
 }
 
 }  // namespace
@@ -312,8 +317,10 @@ void look_at_key(TaskTable& tasks, int64 key) {
   Task any;
   int64 id = 0;
   core::State state{};
-  // Its queue says how many places it has; any of its tasks knows the queue.
-  if (tasks.of_key(key, 0, 1, &id, &state) == 0 || !tasks.read(id, &any)) return;
+  // Its queue says how many places it has; any of its tasks knows the queue. One that ends between the two is not there to ask.
+  do {
+    if (tasks.of_key(key, 0, 1, &id, &state) == 0) return;
+  } while (!tasks.read(id, &any));
   const Lane* const lane = lane_by_id(any.lane);
   if (lane == nullptr) return;
   const KeyPolicy policy = key_policy(lane->info);
@@ -331,6 +338,8 @@ void look_at_all_keys(Oid db) {
   LWLockRelease(&shared->key_lock);
   tell_scheduler(db, kKeys);
 }
+
+void look_afresh(int64 key) { told(key, 0); }
 
 int64 key_holder(int64 key, int* held) {
   *held = 0;

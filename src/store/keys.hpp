@@ -42,6 +42,8 @@ void key_taken(int64 key, int64 task);
 /// Every key is to be looked at.
 void look_at_all_keys(Oid db);
 
+/// By the sweep: the key is looked at from its first task on, whatever is remembered of it.
+void look_afresh(int64 key);
 /// The last task that took a place of a key, 0 if none is taken.
 int64 key_holder(int64 key, int* held);
 

@@ -80,6 +80,7 @@ struct KeySlot {
 inline constexpr int kKeysInBucket = 8;
 struct KeyBucket {
   LWLock lock;
+  uint64 told;  // how often a task was parked here: what a look saw before is old
   KeySlot slot[kKeysInBucket];
 };
 inline constexpr int kKeyNotes = 256;

@@ -12,6 +12,7 @@ use strict;
 use warnings;
 use parent -norequire, 'PostgreSQL::Test::Cluster';
 
+use IPC::Run;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -43,11 +44,29 @@ sub start_new {
 	return $node;
 }
 
+# poll_query_until(DBNAME, SQL, EXPECTED): as in the base class, but the query is an argument of psql: written to the standard input of one that could
+# not connect, while the server restarts after a crash, it would end the test.
+sub poll_query_until {
+	my ($self, $dbname, $sql, $expected) = @_;
+	$expected //= 't';
+	local %ENV = $self->_get_env;
+	my @psql = ($self->installed_command('psql'), '-XAtq', '-d', $self->connstr($dbname), '-c', $sql);
+	my ($out, $error) = ('', '');
+	my $end = time + $wait_seconds;
+	do {
+		IPC::Run::run \@psql, '<', \undef, '>', \$out, '2>', \$error;
+		chomp($out, $error);
+		return 1 if $out eq $expected && $error eq '';
+		select undef, undef, undef, 0.1;
+	} while (time < $end);
+	diag("waited for: $sql\nwanted: $expected\nlast answer: $out\nlast error: $error");
+	return 0;
+}
+
 # wait_for(SQL, EXPECTED[, DBNAME]): polls until the query gives this text. Else says what it gave last and ends the test:
 # what comes after would wait for the same thing again.
 sub wait_for {
 	my ($self, $sql, $expected, $dbname) = @_;
-	local $PostgreSQL::Test::Utils::timeout_default = $wait_seconds;
 	return 1 if $self->poll_query_until($dbname // 'postgres', $sql, $expected // 't');
 	return give_up("waited $wait_seconds s for: $sql");
 }
@@ -64,7 +83,6 @@ sub give_up {
 sub wait_state {
 	my ($self, $task, $state, $dbname) = @_;
 	my $sql = "SELECT COALESCE((SELECT state FROM dts.tasks WHERE id = $task), 'unknown')";
-	local $PostgreSQL::Test::Utils::timeout_default = $wait_seconds;
 	return 1 if $self->poll_query_until($dbname // 'postgres', $sql, $state);
 	my (undef, $why, $error) = $self->psql($dbname // 'postgres', "SELECT dts.explain($task)");
 	diag("task $task: " . ($why || $error));

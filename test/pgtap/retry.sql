@@ -60,7 +60,9 @@ CALL wait_all(ARRAY[:a, :b, :c]);
 SELECT is((SELECT count(*) FROM dts.dead_letters), 3::bigint, 'they failed again');
 SELECT is(dts.retry(:a), 'redriven', 'dts.retry of a dead letter');
 CALL wait_all(ARRAY[:a]);
-SELECT is(attempts(:a), '1 failed, 1 failed, 1 failed, 1 failed', 'history of all lives');
+-- Whichever two were redriven first.
+SELECT matches(attempts(:a), '^1 failed(, 1 failed){2,3}$', 'history of all lives');
+SELECT is((SELECT count(*) FROM dts.runs WHERE task IN (:a, :b, :c)), 9::bigint, 'and of all three');
 SELECT is((SELECT count(*) FROM dts.tasks WHERE id = :a), 1::bigint, 'seen once');
 
 -- Which errors are worth it.

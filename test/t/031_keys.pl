@@ -161,5 +161,11 @@ subtest 'kill -9' => sub {
 };
 
 $node->healthy;
+
+# Rows written behind the functions: the sweep finds the key that is free.
+my $behind = $node->submit('SELECT 1', queue => 'k', concurrency_key => 'behind', delay => '1 hour');
+$node->safe_psql('postgres', "UPDATE dts.task SET state = 4, run_at = now() WHERE id = $behind");
+$node->wait_state($behind, 'succeeded');
+is($node->safe_psql('postgres', q{SELECT value FROM dts.stats() WHERE name = 'swept_tasks_total'}), '1', 'a task parked behind the functions is found by the sweep');
 $node->stop;
 done_testing();
