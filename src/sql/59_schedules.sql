@@ -221,6 +221,10 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION dts._schedule_owner(oid, text) IS 'Whose schedule it is: the caller''s, or that of a role that he is a member of.';
 
+CREATE FUNCTION dts._overlap_max(overlap text) RETURNS int
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$ SELECT CASE overlap WHEN 'queue all' THEN 100 WHEN 'allow' THEN 10 ELSE 1 END $$;
+COMMENT ON FUNCTION dts._overlap_max(text) IS 'overlap_max where nothing is said.';
+
 CREATE FUNCTION dts._schedule(caller oid, name text, timing text, sql text, args jsonb, handler text, payload jsonb, workflow text, params jsonb, task jsonb, zone text, missed text, missed_max int, missed_within interval,
     overlap text, overlap_max int, late interval, only_in text, not_in text, shift text, both_days boolean, starts_at timestamptz, ends_at timestamptz, max_runs int8, jitter interval,
     paused boolean, owner text, description text) RETURNS void
@@ -237,7 +241,7 @@ BEGIN
     END IF;
     new := ROW(NULL, name, CASE WHEN owner IS NULL AND old.id IS NOT NULL THEN old.owner ELSE dts._schedule_owner(caller, owner)::regrole END, timing, COALESCE(zone, 'UTC'), dts._what(sql, args, handler, payload, workflow, params, task),
                COALESCE(both_days, false), only_in, not_in, shift, starts_at, ends_at, max_runs, jitter, COALESCE(missed, 'once'), COALESCE(missed_max, 100), missed_within,
-               COALESCE(overlap, 'skip'), COALESCE(overlap_max, CASE overlap WHEN 'queue all' THEN 100 WHEN 'allow' THEN 10 ELSE 1 END), late, COALESCE(paused, false), description, dts._schedule_clock_now());
+               COALESCE(overlap, 'skip'), COALESCE(overlap_max, dts._overlap_max(overlap)), late, COALESCE(paused, false), description, dts._schedule_clock_now());
     PERFORM dts._save_schedule(caller, 'schedule', old, new);
 END $$;
 COMMENT ON FUNCTION dts._schedule(oid, text, text, text, jsonb, text, jsonb, text, jsonb, jsonb, text, text, int, interval, text, int, interval, text, text, text, boolean, timestamptz, timestamptz, int8, interval, boolean, text, text) IS 'dts.schedule, as the owner of the extension.';
@@ -255,7 +259,7 @@ BEGIN
     new := jsonb_populate_record(old, (SELECT COALESCE(jsonb_object_agg(r, NULL::jsonb), '{}') FROM unnest(reset) r));
     new.timing := COALESCE(timing, new.timing); new.zone := COALESCE(zone, new.zone); new.missed := COALESCE(missed, new.missed); new.missed_max := COALESCE(missed_max, new.missed_max);
     new.missed_within := CASE WHEN new.missed = 'within' THEN COALESCE(missed_within, new.missed_within) ELSE missed_within END;
-    new.overlap := COALESCE(overlap, new.overlap); new.overlap_max := COALESCE(overlap_max, new.overlap_max);
+    new.overlap_max := COALESCE(overlap_max, CASE WHEN overlap <> old.overlap THEN dts._overlap_max(overlap) END, new.overlap_max); new.overlap := COALESCE(overlap, new.overlap);
     new.late := COALESCE(late, new.late); new.only_in := COALESCE(only_in, new.only_in); new.not_in := COALESCE(not_in, new.not_in); new.shift := COALESCE(shift, new.shift);
     new.both_days := COALESCE(both_days, new.both_days); new.starts_at := COALESCE(starts_at, new.starts_at); new.ends_at := COALESCE(ends_at, new.ends_at);
     new.max_runs := COALESCE(max_runs, new.max_runs); new.jitter := COALESCE(jitter, new.jitter); new.paused := COALESCE(paused, new.paused); new.description := COALESCE(description, new.description);
@@ -339,7 +343,7 @@ BEGIN
     IF n > 100000 THEN
         RAISE EXCEPTION 'backfill has more than 100000 due times' USING ERRCODE = 'program_limit_exceeded', HINT = 'Fill back in several steps.';
     END IF;
-    UPDATE dts.backfill x SET total = n, state = CASE WHEN n = 0 THEN 'done' ELSE 'running' END WHERE x.id = b;
+    UPDATE dts.backfill x SET total = n, state = CASE WHEN n = 0 THEN 'done' ELSE 'running' END, ended_at = CASE WHEN n = 0 THEN clock_timestamp() END WHERE x.id = b;
     PERFORM dts._audit(caller, 'backfill', name, NULL, jsonb_build_object('id', b, 'from', from_at, 'to', to_at, 'runs', n)), dts._changed('schedule', s.id);
     RETURN b;
 END $$;
