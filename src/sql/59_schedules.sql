@@ -180,7 +180,9 @@ BEGIN
     ELSE
         new.id := old.id;
         retimed := (old.timing, old.zone, old.both_days, old.only_in, old.not_in, old.shift, old.starts_at, old.ends_at) IS DISTINCT FROM
-                   (new.timing, new.zone, new.both_days, new.only_in, new.not_in, new.shift, new.starts_at, new.ends_at);
+                   (new.timing, new.zone, new.both_days, new.only_in, new.not_in, new.shift, new.starts_at, new.ends_at)
+                   -- It had ended by its number of runs, and begins again: what was due meanwhile was not missed.
+                   OR EXISTS (SELECT FROM dts.schedule_clock c WHERE c.schedule = old.id AND old.max_runs <= c.runs);
         IF retimed THEN new.created_at := now; ELSE new.created_at := old.created_at; END IF;
         UPDATE dts.schedule s SET owner = new.owner, timing = new.timing, zone = new.zone, what = new.what, both_days = new.both_days, only_in = new.only_in, not_in = new.not_in, shift = new.shift,
             starts_at = new.starts_at, ends_at = new.ends_at, max_runs = new.max_runs, jitter = new.jitter, missed = new.missed, missed_max = new.missed_max, missed_within = new.missed_within,
@@ -409,10 +411,11 @@ COMMENT ON FUNCTION dts.next_runs(text, text, int, timestamptz, boolean) IS 'The
 
 CREATE FUNCTION dts.__schedule_runs(caller oid, schedule text, n int, after timestamptz) RETURNS timestamptz[]
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
-DECLARE s dts.schedule := dts._schedule_row(caller, schedule); mark timestamptz;
+DECLARE s dts.schedule := dts._schedule_row(caller, schedule); mark timestamptz; remaining int8;
 BEGIN
-    SELECT COALESCE(after, c.fired_until) INTO mark FROM dts.schedule_clock c WHERE c.schedule = s.id;
-    RETURN ARRAY(SELECT dts._schedule_dues(s, GREATEST(mark, COALESCE(after, clock_timestamp())), NULL, LEAST(n, 100000)));
+    SELECT COALESCE(after, c.fired_until), s.max_runs - c.runs - cardinality(c.waiting) INTO mark, remaining FROM dts.schedule_clock c WHERE c.schedule = s.id;
+    IF after IS NULL THEN n := LEAST(n, CASE WHEN remaining < 0 THEN 0 ELSE remaining END); END IF;
+    RETURN ARRAY(SELECT dts._schedule_dues(s, GREATEST(mark, COALESCE(after, dts._schedule_clock_now())), NULL, LEAST(n, 100000)));
 END $$;
 COMMENT ON FUNCTION dts.__schedule_runs(oid, text, int, timestamptz) IS 'dts._schedule_runs, as the owner of the extension.';
 CREATE FUNCTION dts._schedule_runs(schedule text, n int, after timestamptz) RETURNS timestamptz[]
@@ -420,7 +423,7 @@ CREATE FUNCTION dts._schedule_runs(schedule text, n int, after timestamptz) RETU
 COMMENT ON FUNCTION dts._schedule_runs(text, int, timestamptz) IS 'The next n due times of a schedule, as an array.';
 CREATE FUNCTION dts.next_runs(schedule text, n int DEFAULT 10, after timestamptz DEFAULT NULL) RETURNS SETOF timestamptz
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$ SELECT unnest(dts._schedule_runs(schedule, n, after)) $$;
-COMMENT ON FUNCTION dts.next_runs(text, int, timestamptz) IS 'The next n due times of a schedule, with its calendars and bounds.';
+COMMENT ON FUNCTION dts.next_runs(text, int, timestamptz) IS 'The next n due times of a schedule from now on, with its calendars, bounds and max_runs; or what its timing says after an instant.';
 
 -- ---- inside a task
 

@@ -82,6 +82,33 @@ $node->wait_for('SELECT ' . join('+', map { unfinished($_) } qw(one all)), '0');
 is(most($_), '1', "$_: never two at a time") for qw(one all);
 $sql->(q{SELECT dts.unschedule(n) FROM unnest(ARRAY['one', 'all']) n});
 
+# ---- a number of runs: what waited counts, also if more is due when it is fired
+schedule('two', 'waits', 'queue one', 'max_runs => 2');
+$node->wait_for(q{SELECT waiting FROM dts.schedules WHERE name = 'two'}, '1');
+$sql->(q{SELECT dts.pause_schedule('two')});
+signal_all('two');
+$node->wait_for('SELECT ' . unfinished('two'), '0');
+my $until = $sql->(q{SELECT clock_timestamp() + '2 s'::interval});
+$node->wait_for("SELECT clock_timestamp() > '$until'");
+$sql->(q{SELECT dts.resume_schedule('two')});
+$node->wait_for(q{SELECT state, running, waiting, runs FROM dts.schedules WHERE name = 'two'}, 'running|1|0|2');
+signal_all('two');
+$node->wait_for(q{SELECT state, running, waiting, runs FROM dts.schedules WHERE name = 'two'}, 'ended|0|0|2');
+is($sql->(q{SELECT count(*) FROM dts.next_runs('two')}), '0', 'a number of runs: two, and no more');
+my $decisions = $sql->(q{SELECT count(*) FROM dts.fires WHERE schedule = 'two'});
+my $hand = $sql->(q{SELECT dts.run_now('two')});
+$node->wait_for('SELECT ' . unfinished('two'), '1');
+signal_all('two');
+$node->wait_state($hand, 'succeeded');
+$node->wait_for(q{SELECT succeeded, running FROM dts.schedules WHERE name = 'two'}, '3|0');
+is($sql->(q{SELECT count(*) FROM dts.fires WHERE schedule = 'two'}), $decisions + 1, 'run by hand it is one more decision, and nothing else');
+$sql->(q{SELECT dts.alter_schedule('two', max_runs => 3)});
+$node->wait_for(q{SELECT runs FROM dts.schedules WHERE name = 'two'}, '3');
+is($sql->(q{SELECT reason FROM dts.fires WHERE schedule = 'two' ORDER BY due_at DESC LIMIT 1}), 'due', 'with a higher number it goes on, and makes up for nothing');
+signal_all('two');
+$node->wait_for('SELECT ' . unfinished('two'), '0');
+$sql->(q{SELECT dts.unschedule('two')});
+
 # ---- replace: what runs is cancelled with all that belongs to it, and only then the next one begins
 for my $workflow ('runs', 'outer') {
 	$sql->('DELETE FROM seen');
