@@ -93,7 +93,12 @@ void note_excluded(const Turn& t, const core::Rule& rule, TimestampTz from, Time
 }
 
 void look_by_clock(Turn& t, core::Rule& rule, core::Decision& d, TimestampTz now) {
-  if (t.s.max_runs > 0) t.s.policy.runs_left = t.s.max_runs - t.s.runs - t.n_waiting;
+  // It has ended: a look because of a run by hand decides nothing.
+  if (t.s.max_runs > 0 && t.s.runs + t.runs >= t.s.max_runs && t.n_waiting == 0) {
+    t.next = core::kNever;
+    return;
+  }
+  if (t.s.max_runs > 0) t.s.policy.runs_left = t.s.max_runs - t.s.runs - t.runs - t.n_waiting;
   d.make(rule, t.s.policy, t.s.fired_until, now, t.s.running, t.n_waiting);
   note_excluded(t, rule, t.s.fired_until, d.mark());
   if (d.replace()) {

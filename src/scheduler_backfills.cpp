@@ -9,7 +9,12 @@ namespace {
 constexpr int kAtOnce = 50;  // runs in one transaction
 constexpr int kBackfills = 64;
 
-pg::Statement running{"SELECT b.id FROM dts.backfill b WHERE b.state = 'running' ORDER BY b.id LIMIT 64", 0, {}};
+/// Those that were cancelled, too, while runs of them end.
+pg::Statement running{
+    "SELECT b.id FROM dts.backfill b WHERE b.state = 'running' OR b.id IN (SELECT r.backfill FROM dts.schedule_run r WHERE r.wakes AND "
+    "r.ended_at IS NOT NULL) ORDER BY b.state = 'running', b.id LIMIT 64",
+    0,
+    {}};
 /// The ends of its runs are counted.
 pg::Statement count{
     "WITH e AS (DELETE FROM dts.schedule_run WHERE backfill = $1 AND ended_at IS NOT NULL RETURNING outcome), "
@@ -19,7 +24,8 @@ pg::Statement count{
     1,
     {INT4OID}};
 pg::Statement next{
-    "WITH d AS (SELECT x.due_at FROM dts.backfill b JOIN dts.backfill_due x ON x.backfill = b.id WHERE b.id = $1 ORDER BY CASE WHEN "
+    "WITH d AS (SELECT x.due_at FROM dts.backfill b JOIN dts.backfill_due x ON x.backfill = b.id WHERE b.id = $1 AND b.state = 'running' "
+    "ORDER BY CASE WHEN "
     "b.newest_first THEN x.due_at END DESC, x.due_at LIMIT (SELECT LEAST(GREATEST(b.max_parallel - (SELECT pg_catalog.count(*) FROM "
     "dts.schedule_run r WHERE r.backfill = $1), 0), 50) FROM dts.backfill b WHERE b.id = $1)), "
     "gone AS (DELETE FROM dts.backfill_due x USING d WHERE x.backfill = $1 AND x.due_at = d.due_at RETURNING x.due_at) "

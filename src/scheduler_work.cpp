@@ -14,23 +14,35 @@ using store::TaskTable;
 
 constexpr int kSlice = 500;
 
+/// Settings of a queue from a row, whose columns begin at `first`: id, name, paused, durable, history, batch_size.
+store::QueueSettings queue_row(uint64 i, int first) {
+  bool null = false;
+  store::QueueSettings q{};
+  q.queue = DatumGetInt32(pg::column(i, first, &null));
+  strlcpy(q.name, TextDatumGetCString(pg::column(i, first + 1, &null)), sizeof(q.name));
+  q.paused = DatumGetBool(pg::column(i, first + 2, &null));
+  q.durable = DatumGetBool(pg::column(i, first + 3, &null));
+  q.history = TextDatumGetCString(pg::column(i, first + 4, &null))[0];
+  q.batch_size = DatumGetInt32(pg::column(i, first + 5, &null));
+  return q;
+}
+
 }  // namespace
 
 void load_queues() {
   in_transaction("loading queues", [] {
-    static pg::Statement all{"SELECT id, name, paused, durable, history, batch_size FROM dts.queue ORDER BY id", 0, {}};
-    each_row(all, nullptr, [](uint64 i) {
-      bool null = false;
-      store::QueueSettings q{};
-      q.queue = DatumGetInt32(pg::column(i, 1, &null));
-      strlcpy(q.name, TextDatumGetCString(pg::column(i, 2, &null)), sizeof(q.name));
-      q.paused = DatumGetBool(pg::column(i, 3, &null));
-      q.durable = DatumGetBool(pg::column(i, 4, &null));
-      q.history = TextDatumGetCString(pg::column(i, 5, &null))[0];
-      q.batch_size = DatumGetInt32(pg::column(i, 6, &null));
-      if (store::apply_queue(MyDatabaseId, q) < 0)
-        ereport(LOG, (errmsg("dts: no room in shared memory for queue \"%s\"", q.name), errhint("Raise dts.max_queues.")));
+    // One that was dropped gets its place when something waits in it.
+    static pg::Statement all{
+        "SELECT id, name, paused, durable, history, batch_size FROM dts.queue WHERE dropped_at IS NULL ORDER BY id", 0, {}};
+    static int left_out = 0;
+    int out = 0;
+    each_row(all, nullptr, [&](uint64 i) {
+      if (store::apply_queue(MyDatabaseId, queue_row(i, 1)) < 0) out++;
     });
+    if (out > left_out)
+      ereport(LOG, (errmsg("dts: there are more queues than places in shared memory: %d have to wait for one when they get work", out),
+                    errhint("Raise dts.max_queues.")));
+    left_out = out;
   });
 }
 
@@ -115,7 +127,8 @@ TimestampTz list_lanes() {
         "WITH RECURSIVE l AS ((SELECT t.lane FROM dts.task t WHERE t.state = 0 ORDER BY t.lane LIMIT 1) UNION ALL "
         "SELECT (SELECT t.lane FROM dts.task t WHERE t.state = 0 AND t.lane > l.lane ORDER BY t.lane LIMIT 1) FROM l WHERE l.lane IS NOT "
         "NULL) "
-        "SELECT d.id, d.owner::oid, d.queue, d.priority, f.run_at, d.handler, d.tenant, d.runner, d.requires FROM l JOIN dts.lane d ON "
+        "SELECT d.id, d.owner::oid, d.queue, d.priority, f.run_at, d.handler, d.tenant, d.runner, d.requires, q.id, q.name, q.paused, "
+        "q.durable, q.history, q.batch_size FROM l JOIN dts.lane d ON "
         "d.id = "
         "l.lane "
         "JOIN dts.queue q ON q.id = d.queue "
@@ -135,6 +148,7 @@ TimestampTz list_lanes() {
                                  store::labels_of(TextDatumGetCString(pg::column(i, 9, &null)))};
       const TimestampTz due = DatumGetTimestampTz(pg::column(i, 5, &null));
       if (store::lane_slot_of(MyDatabaseId, lane.lane) >= 0) return;
+      if (store::queue_slot(MyDatabaseId, lane.queue) < 0) (void)store::apply_queue(MyDatabaseId, queue_row(i, 10), due);
       if (store::lane_slot_for(MyDatabaseId, lane, due) >= 0) {
         placed++;
         return;

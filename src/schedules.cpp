@@ -71,10 +71,11 @@ Jsonb* with_tag(Jsonb* extra, Jsonb* schedule) {
   return extra == nullptr ? tag : DatumGetJsonbP(DirectFunctionCall2(jsonb_concat, JsonbPGetDatum(extra), JsonbPGetDatum(tag)));
 }
 
-/// Stable for each run: whoever fires it again gets the same.
+/// Stable for each run: whoever fires it again gets the same, also where the schedule was made anew under its name.
 int64 jitter_of(const Schedule& s, TimestampTz due) {
   if (s.jitter_us <= 0) return 0;
-  const uint64 hash = hash_bytes_extended(reinterpret_cast<const unsigned char*>(&due), sizeof(due), s.id);
+  const uint64 name = hash_bytes_extended(reinterpret_cast<const unsigned char*>(s.name), static_cast<int>(strlen(s.name)), 0);
+  const uint64 hash = hash_bytes_extended(reinterpret_cast<const unsigned char*>(&due), sizeof(due), name);
   return static_cast<int64>(hash % static_cast<uint64>(s.jitter_us));
 }
 

@@ -90,7 +90,7 @@ constexpr IntSetting kInts[] = {
 constexpr IntSetting kSizes[] = {
     {"dts.max_lanes", "Lanes (owner, queue, tenant, priority) held in shared memory; more work too, but are slower.", &max_lanes, 16,
      262144, PGC_POSTMASTER, 0},
-    {"dts.max_queues", "Queues, of all databases, that may exist.", &max_queues, 8, 65536, PGC_POSTMASTER, 0},
+    {"dts.max_queues", "Queues, of all databases, that may have work at the same time.", &max_queues, 8, 65536, PGC_POSTMASTER, 0},
     {"dts.max_limits", "Limits of queues, handlers, owners and tenants, of all databases, that may exist.", &max_limits, 8, 262144,
      PGC_POSTMASTER, 0},
     {"dts.max_keys", "Concurrency keys, of all databases, of which tasks may run at the same time.", &max_keys, 64, 16777216,

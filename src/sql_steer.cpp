@@ -174,6 +174,8 @@ const char* cancel(int64 id) {
     CHECK_FOR_INTERRUPTS();
     found = table.lock(id, &t);
   }
+  // The last look was at who holds it; whether it has ended meanwhile only the row knows.
+  if (found == TaskTable::Found::Busy && !mine) found = table.lock(id, &t);
   const char* answer = alive ? "cancelling" : "finishing";
   if (found == TaskTable::Found::Locked) {
     cancel_locked(table, t, lane);

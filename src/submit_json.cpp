@@ -79,7 +79,7 @@ Prepared prepare_json(const JsonbValue& object, const char* place, Options* o, b
   }
   if ((sql != nullptr ? 1 : 0) + (handler != nullptr ? 1 : 0) + (command.argv != nullptr ? 1 : 0) + (request != nullptr ? 1 : 0) != 1)
     ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-                    errmsg("%s must have one of \"sql\", \"handler\", \"http\", \"mail\" and \"command\"", place),
+                    errmsg("%s must have one of \"sql\", \"handler\", \"http\", \"mail\", \"command\" and \"workflow\"", place),
                     errhint("Give the one that says what to do.")));
   if (command.argv == nullptr && command.last != nullptr)
     ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("\"%s\" in %s does not go without \"command\"", command.last, place),

@@ -168,8 +168,10 @@ class CronParser {
       if (v < f_->lowest || v > f_->highest) {
         r_.failf(first,
                  index_ == kHour && v == 24 ? "Midnight is hour 0 of the next day."
-                 : index_ == kWeekday       ? "Sunday is 0 or 7, Saturday is 6."
-                                            : "",
+                 : index_ == kWeekday && v >= 1900
+                     ? "There is no field for years: use the options starts_at and ends_at. Six fields begin with seconds."
+                 : index_ == kWeekday ? "Sunday is 0 or 7, Saturday is 6."
+                                      : "",
                  "%s %lld is out of range %d to %d", f_->name, static_cast<long long>(v), f_->lowest, f_->highest);
         return -1;
       }
@@ -298,7 +300,9 @@ class CronParser {
       r_.skip();
       if ((to = value(true)) < 0) return false;
       if (to < from && !(index_ == kWeekday && to == 0)) {
-        return r_.failf(first, "A range goes upwards; write two: 22-23,0-5.", "range from %d to %d goes backwards", from, to);
+        return r_.failf(
+            first, index_ == kWeekday ? "A range goes upwards; write two: FRI-SUN,MON." : "A range goes upwards; write two: 22-23,0-5.",
+            "range from %d to %d goes backwards", from, to);
       }
       if (index_ == kWeekday && to == 0 && from > 0) to = 7;
     }
@@ -384,19 +388,34 @@ class TimingParser {
     if (Reader::is_letter(r_.peek()) && looks_like_words())
       return r_.fail(r_.at(), "a timing must be cron fields or begin with \"every\", \"at\", \"after\" or \"@\"",
                      "Examples: \"30 2 * * *\", \"every 90 seconds\", \"at 2030-01-31 18:00\".");
+    if (Reader::is_digit(r_.peek()) && begins_bare()) return false;
     return fields();
   }
 
  private:
+  /// Complains of "90 seconds" and "2030-01-31 18:00", which lack their first word.
+  bool begins_bare() {
+    const char* const first = r_.at();
+    while (Reader::is_digit(r_.peek())) r_.skip();
+    const int64_t digits = r_.at() - first;
+    if (digits == 4 && r_.peek() == '-') r_.fail(first, "an instant must begin with \"at\"", "Example: \"at 2030-01-31 18:00\".");
+    r_.blanks();
+    for (const Unit& u : kUnits)
+      if (!r_.failed() && unit(u.name))
+        r_.fail(first, "an interval must begin with \"every\" or \"after\"", "Examples: \"every 90 seconds\", once: \"after 10 minutes\".");
+    r_.move(first);
+    return r_.failed();
+  }
+
   [[nodiscard]] bool looks_like_words() const {
     int n = 0;
     while (Reader::is_letter(r_.peek(n))) n++;
     return n >= 2;
   }
 
-  bool end_of_text(const char* after_what) {
+  bool end_of_text(const char* after_what, const char* hint = "") {
     r_.blanks();
-    return r_.done() || r_.failf(r_.at(), "", "unexpected text after %s", after_what);
+    return r_.done() || r_.failf(r_.at(), hint, "unexpected text after %s", after_what);
   }
 
   bool macro() {
@@ -481,7 +500,8 @@ class TimingParser {
         if (found == nullptr && unit(u.name)) found = &u;
       if (found == nullptr) {
         if (r_.done()) return r_.fail(first, "number without a unit", "Units are seconds, minutes, hours, days, weeks, months, years.");
-        return r_.fail(where, "unknown unit of time", "Units are seconds, minutes, hours, days, weeks, months, years.");
+        return r_.fail(where, "unknown unit of time",
+                       "Units are seconds, minutes, hours, days, weeks, months, years. For days of the week use cron: \"0 9 * * MON\".");
       }
       if (n > 1000000000) return r_.fail(first, "number is too large", "");
       out->months += static_cast<int32_t>(n * found->one.months > 24000 ? 24000 : n * found->one.months);
@@ -527,7 +547,7 @@ class TimingParser {
       if (!point(&t_->points[0])) return false;
       return end_of_text("the instant");
     }
-    return end_of_text("the interval");
+    return end_of_text("the interval", "For a time of day: \"0 10 * * *\", or \"every 2 days from 2030-01-01 10:00\".");
   }
 
   bool after() {
@@ -603,6 +623,9 @@ class TimingParser {
   }
 
   bool offset(Point* out) {
+    int ahead = 0;
+    while (Reader::is_blank(r_.peek(ahead))) ahead++;
+    if (r_.peek(ahead) == '+' || r_.peek(ahead) == '-' || r_.peek(ahead) == 'Z') r_.skip(ahead);
     const char c = r_.peek();
     out->wall = false;
     if (c == 'Z' || c == 'z') {

@@ -17,8 +17,12 @@ class Words {
   }
   [[nodiscard]] const char* text() const { return text_; }
   /// ", " or " and " before item i of n.
-  void between(int i, int n) {
-    if (i > 0) add(i == n - 1 ? " and " : ", ");
+  void between(int i, int n, const char* last = "and") {
+    if (i == 0) return;
+    if (i == n - 1 && last[0] != ',')
+      add(" %s ", last);
+    else
+      add(", ");
   }
 
  private:
@@ -45,11 +49,14 @@ inline int step_of(uint64_t set, int lowest, int highest) {
   return by;
 }
 
+/// Whether all its values follow one another.
+constexpr bool one_range(uint64_t set) { return set != 0 && ((set >> __builtin_ctzll(set)) & ((set >> __builtin_ctzll(set)) + 1)) == 0; }
+
 inline const char* suffix(int n) { return n / 10 == 1 ? "th" : n % 10 == 1 ? "st" : n % 10 == 2 ? "nd" : n % 10 == 3 ? "rd" : "th"; }
 
 /// Calls one(i) for single values and range(a, b) for three and more in a row.
 template <class One, class Range>
-void ranges(Words& out, uint64_t set, One one, Range range) {
+void ranges(Words& out, uint64_t set, One one, Range range, const char* last = "and") {
   int parts = 0;
   for (int pass = 0; pass < 2; pass++) {
     const int n = parts;
@@ -59,7 +66,7 @@ void ranges(Words& out, uint64_t set, One one, Range range) {
       while (b < 63 && (set >> (b + 1) & 1U) != 0) b++;
       if (b - a < 2) b = a;
       if (pass == 1) {
-        out.between(i, n);
+        out.between(i, n, last);
         a == b ? one(a) : range(a, b);
       } else {
         parts++;
@@ -94,7 +101,7 @@ inline void times(Words& out, const Cron& c) {
     if (by == 1)
       out.add("every second");
     else if (by > 1)
-      out.add("every %d seconds", by);
+      out.add(60 % by == 0 ? "every %d seconds" : "every %d seconds from the start of each minute", by);
     else {
       out.add("at second ");
       numbers(out, c.seconds);
@@ -110,10 +117,14 @@ inline void times(Words& out, const Cron& c) {
   if (all_minutes) {
     if (c.seconds == 1) out.add("every minute");
   } else if (minutes_by > 1) {
-    out.add("every %d minutes", minutes_by);
-  } else if (c.minutes == 1 && c.seconds == 1) {
+    out.add(60 % minutes_by == 0 ? "every %d minutes" : "every %d minutes from the start of each hour", minutes_by);
+  } else if (c.minutes == 1 && c.seconds == 1 && (hours_by > 1 || all_hours)) {
     out.add(hours_by > 1 ? "every %d hours" : "every hour", hours_by);
-    if (hours_by > 1 || all_hours) return;
+    return;
+  } else if (c.minutes == 1 && c.seconds == 1 && one_range(c.hours)) {
+    const int first = next_bit(c.hours, 0);
+    out.add("every hour from %02d:00 to %02d:00", first, first + count(c.hours) - 1);
+    return;
   } else {
     out.add(c.seconds == 1 ? "at minute " : "minute ");
     numbers(out, c.minutes);
@@ -121,11 +132,10 @@ inline void times(Words& out, const Cron& c) {
   }
   if (all_hours) return;
   if (hours_by > 1) {
-    out.add(" of every %s hour, from 00:00 on", hours_by == 2   ? "second"
-                                                : hours_by == 3 ? "third"
-                                                : hours_by == 4 ? "fourth"
-                                                : hours_by == 6 ? "sixth"
-                                                                : "n-th");
+    if (hours_by <= 5)
+      out.add(" of every %s hour, from 00:00 on", kOrdinals[hours_by]);
+    else
+      out.add(" of every %d%s hour, from 00:00 on", hours_by, suffix(hours_by));
     return;
   }
   out.add(" of hour%s ", count(c.hours) > 1 ? "s" : "");
@@ -158,8 +168,10 @@ inline void month_days(Words& out, const Cron& c) {
       out.between(i++, n);
       if (k == 0)
         out.add("the last day");
+      else if (k == 1)
+        out.add("the day before the last");
       else
-        out.add("%d day%s before the last day", k, k == 1 ? "" : "s");
+        out.add("the %d%s day before the last", k, suffix(k));
     }
   if (c.last_weekday) {
     out.between(i++, n);
@@ -168,8 +180,12 @@ inline void month_days(Words& out, const Cron& c) {
   if (each) out.add(" of each month");
 }
 
+/// `after_days`: they go with days of the month, as what a day may be.
 inline void weekdays(Words& out, const Cron& c, bool after_days) {
-  int n = c.weekdays != 0 ? 1 : 0, i = 0;
+  const char* const last = after_days ? "or" : "and";
+  // The week of a reader begins on Monday.
+  const uint64_t week = (c.weekdays & 0x7eU) | (c.weekdays & 1U) << 7;
+  int n = week != 0 ? 1 : 0, i = 0;
   for (int w = 0; w < 7; w++) {
     n += c.last_of >> w & 1;
     for (int k = 1; k <= 5; k++) n += c.nth_of[k] >> w & 1;
@@ -177,47 +193,48 @@ inline void weekdays(Words& out, const Cron& c, bool after_days) {
   if (c.weekdays == 0x3e) {
     out.add(after_days ? "a weekday" : "weekdays");
     i++;
-  } else if (c.weekdays != 0) {
-    if (!after_days) out.add("%s", "");
+  } else if (week != 0) {
     ranges(
-        out, c.weekdays, [&](int a) { out.add("%s%s", after_days ? "a " : "", kDayNames[a]); },
-        [&](int a, int b) { out.add("%s to %s", kDayNames[a], kDayNames[b]); });
+        out, week, [&](int a) { out.add("%s%s", after_days ? "a " : "", kDayNames[a % 7]); },
+        [&](int a, int b) { out.add("%s to %s", kDayNames[a % 7], kDayNames[b % 7]); }, n > 1 ? "," : last);
     i++;
   }
   for (int w = 0; w < 7; w++) {
     for (int k = 1; k <= 5; k++)
       if ((c.nth_of[k] >> w & 1) != 0) {
-        out.between(i++, n);
+        out.between(i++, n, last);
         out.add("the %s %s", kOrdinals[k], kDayNames[w]);
       }
     if ((c.last_of >> w & 1) != 0) {
-      out.between(i++, n);
+      out.between(i++, n, last);
       out.add("the last %s", kDayNames[w]);
     }
   }
-  if (n > (c.weekdays != 0 ? 1 : 0) && c.months == all_up_to(12) - 1) out.add(" of each month");
+  if (n > (week != 0 ? 1 : 0) && c.months == all_up_to(12) - 1) out.add(" of each month");
 }
 
 inline void cron(Words& out, const Cron& c) {
   times(out, c);
-  const bool days = c.days != all_up_to(31) - 1 || c.near_days != 0;
-  const bool week = c.weekdays != 0x7f;
+  bool days = c.days != all_up_to(31) - 1;
+  bool week = c.weekdays != 0x7f;
+  const bool either = !c.both && !c.any_day && !c.any_weekday;
+  if (either && !(days && week)) days = week = false;  // one of the two is every day
   const bool months = c.months != all_up_to(12) - 1;
   if (days) {
     out.add(step_of(c.days, 1, 31) > 1 ? " " : " on ");
     month_days(out, c);
   }
   if (week) {
-    out.add(days ? (c.both || c.any_day || c.any_weekday ? " if it is " : " or on ") : " on ");
+    out.add(days ? (either ? " or on " : " if it is ") : " on ");
     weekdays(out, c, days);
   }
+  const int per_day = count(c.hours) * count(c.minutes) * count(c.seconds);
   if (months) {
-    out.add(days || week ? (days ? " of " : " in ") : " every day in ");
+    out.add(days ? " of " : week || per_day > 6 ? " in " : " every day in ");
     ranges(
         out, c.months, [&](int a) { out.add("%s", kMonthNames[a - 1]); },
         [&](int a, int b) { out.add("%s to %s", kMonthNames[a - 1], kMonthNames[b - 1]); });
   }
-  const int per_day = count(c.hours) * count(c.minutes) * count(c.seconds);
   if (!days && !week && !months && per_day <= 6) out.add(" every day");
 }
 

@@ -180,7 +180,9 @@ BEGIN
     ELSE
         new.id := old.id;
         retimed := (old.timing, old.zone, old.both_days, old.only_in, old.not_in, old.shift, old.starts_at, old.ends_at) IS DISTINCT FROM
-                   (new.timing, new.zone, new.both_days, new.only_in, new.not_in, new.shift, new.starts_at, new.ends_at);
+                   (new.timing, new.zone, new.both_days, new.only_in, new.not_in, new.shift, new.starts_at, new.ends_at)
+                   -- It had ended by its number of runs, and begins again: what was due meanwhile was not missed.
+                   OR EXISTS (SELECT FROM dts.schedule_clock c WHERE c.schedule = old.id AND old.max_runs <= c.runs);
         IF retimed THEN new.created_at := now; ELSE new.created_at := old.created_at; END IF;
         UPDATE dts.schedule s SET owner = new.owner, timing = new.timing, zone = new.zone, what = new.what, both_days = new.both_days, only_in = new.only_in, not_in = new.not_in, shift = new.shift,
             starts_at = new.starts_at, ends_at = new.ends_at, max_runs = new.max_runs, jitter = new.jitter, missed = new.missed, missed_max = new.missed_max, missed_within = new.missed_within,
@@ -221,6 +223,10 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION dts._schedule_owner(oid, text) IS 'Whose schedule it is: the caller''s, or that of a role that he is a member of.';
 
+CREATE FUNCTION dts._overlap_max(overlap text) RETURNS int
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$ SELECT CASE overlap WHEN 'queue all' THEN 100 WHEN 'allow' THEN 10 ELSE 1 END $$;
+COMMENT ON FUNCTION dts._overlap_max(text) IS 'overlap_max where nothing is said.';
+
 CREATE FUNCTION dts._schedule(caller oid, name text, timing text, sql text, args jsonb, handler text, payload jsonb, workflow text, params jsonb, task jsonb, zone text, missed text, missed_max int, missed_within interval,
     overlap text, overlap_max int, late interval, only_in text, not_in text, shift text, both_days boolean, starts_at timestamptz, ends_at timestamptz, max_runs int8, jitter interval,
     paused boolean, owner text, description text) RETURNS void
@@ -237,7 +243,7 @@ BEGIN
     END IF;
     new := ROW(NULL, name, CASE WHEN owner IS NULL AND old.id IS NOT NULL THEN old.owner ELSE dts._schedule_owner(caller, owner)::regrole END, timing, COALESCE(zone, 'UTC'), dts._what(sql, args, handler, payload, workflow, params, task),
                COALESCE(both_days, false), only_in, not_in, shift, starts_at, ends_at, max_runs, jitter, COALESCE(missed, 'once'), COALESCE(missed_max, 100), missed_within,
-               COALESCE(overlap, 'skip'), COALESCE(overlap_max, CASE overlap WHEN 'queue all' THEN 100 WHEN 'allow' THEN 10 ELSE 1 END), late, COALESCE(paused, false), description, dts._schedule_clock_now());
+               COALESCE(overlap, 'skip'), COALESCE(overlap_max, dts._overlap_max(overlap)), late, COALESCE(paused, false), description, dts._schedule_clock_now());
     PERFORM dts._save_schedule(caller, 'schedule', old, new);
 END $$;
 COMMENT ON FUNCTION dts._schedule(oid, text, text, text, jsonb, text, jsonb, text, jsonb, jsonb, text, text, int, interval, text, int, interval, text, text, text, boolean, timestamptz, timestamptz, int8, interval, boolean, text, text) IS 'dts.schedule, as the owner of the extension.';
@@ -255,7 +261,7 @@ BEGIN
     new := jsonb_populate_record(old, (SELECT COALESCE(jsonb_object_agg(r, NULL::jsonb), '{}') FROM unnest(reset) r));
     new.timing := COALESCE(timing, new.timing); new.zone := COALESCE(zone, new.zone); new.missed := COALESCE(missed, new.missed); new.missed_max := COALESCE(missed_max, new.missed_max);
     new.missed_within := CASE WHEN new.missed = 'within' THEN COALESCE(missed_within, new.missed_within) ELSE missed_within END;
-    new.overlap := COALESCE(overlap, new.overlap); new.overlap_max := COALESCE(overlap_max, new.overlap_max);
+    new.overlap_max := COALESCE(overlap_max, CASE WHEN overlap <> old.overlap THEN dts._overlap_max(overlap) END, new.overlap_max); new.overlap := COALESCE(overlap, new.overlap);
     new.late := COALESCE(late, new.late); new.only_in := COALESCE(only_in, new.only_in); new.not_in := COALESCE(not_in, new.not_in); new.shift := COALESCE(shift, new.shift);
     new.both_days := COALESCE(both_days, new.both_days); new.starts_at := COALESCE(starts_at, new.starts_at); new.ends_at := COALESCE(ends_at, new.ends_at);
     new.max_runs := COALESCE(max_runs, new.max_runs); new.jitter := COALESCE(jitter, new.jitter); new.paused := COALESCE(paused, new.paused); new.description := COALESCE(description, new.description);
@@ -339,7 +345,7 @@ BEGIN
     IF n > 100000 THEN
         RAISE EXCEPTION 'backfill has more than 100000 due times' USING ERRCODE = 'program_limit_exceeded', HINT = 'Fill back in several steps.';
     END IF;
-    UPDATE dts.backfill x SET total = n, state = CASE WHEN n = 0 THEN 'done' ELSE 'running' END WHERE x.id = b;
+    UPDATE dts.backfill x SET total = n, state = CASE WHEN n = 0 THEN 'done' ELSE 'running' END, ended_at = CASE WHEN n = 0 THEN clock_timestamp() END WHERE x.id = b;
     PERFORM dts._audit(caller, 'backfill', name, NULL, jsonb_build_object('id', b, 'from', from_at, 'to', to_at, 'runs', n)), dts._changed('schedule', s.id);
     RETURN b;
 END $$;
@@ -405,10 +411,11 @@ COMMENT ON FUNCTION dts.next_runs(text, text, int, timestamptz, boolean) IS 'The
 
 CREATE FUNCTION dts.__schedule_runs(caller oid, schedule text, n int, after timestamptz) RETURNS timestamptz[]
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
-DECLARE s dts.schedule := dts._schedule_row(caller, schedule); mark timestamptz;
+DECLARE s dts.schedule := dts._schedule_row(caller, schedule); mark timestamptz; remaining int8;
 BEGIN
-    SELECT COALESCE(after, c.fired_until) INTO mark FROM dts.schedule_clock c WHERE c.schedule = s.id;
-    RETURN ARRAY(SELECT dts._schedule_dues(s, GREATEST(mark, COALESCE(after, clock_timestamp())), NULL, LEAST(n, 100000)));
+    SELECT COALESCE(after, c.fired_until), s.max_runs - c.runs - cardinality(c.waiting) INTO mark, remaining FROM dts.schedule_clock c WHERE c.schedule = s.id;
+    IF after IS NULL THEN n := LEAST(n, CASE WHEN remaining < 0 THEN 0 ELSE remaining END); END IF;
+    RETURN ARRAY(SELECT dts._schedule_dues(s, GREATEST(mark, COALESCE(after, dts._schedule_clock_now())), NULL, LEAST(n, 100000)));
 END $$;
 COMMENT ON FUNCTION dts.__schedule_runs(oid, text, int, timestamptz) IS 'dts._schedule_runs, as the owner of the extension.';
 CREATE FUNCTION dts._schedule_runs(schedule text, n int, after timestamptz) RETURNS timestamptz[]
@@ -416,7 +423,7 @@ CREATE FUNCTION dts._schedule_runs(schedule text, n int, after timestamptz) RETU
 COMMENT ON FUNCTION dts._schedule_runs(text, int, timestamptz) IS 'The next n due times of a schedule, as an array.';
 CREATE FUNCTION dts.next_runs(schedule text, n int DEFAULT 10, after timestamptz DEFAULT NULL) RETURNS SETOF timestamptz
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$ SELECT unnest(dts._schedule_runs(schedule, n, after)) $$;
-COMMENT ON FUNCTION dts.next_runs(text, int, timestamptz) IS 'The next n due times of a schedule, with its calendars and bounds.';
+COMMENT ON FUNCTION dts.next_runs(text, int, timestamptz) IS 'The next n due times of a schedule from now on, with its calendars, bounds and max_runs; or what its timing says after an instant.';
 
 -- ---- inside a task
 

@@ -38,33 +38,62 @@ CROSS JOIN LATERAL (SELECT pg_catalog.count(*) FILTER (WHERE x.ended_at IS NULL)
 WHERE dts._caller_sees(s.owner);
 COMMENT ON VIEW dts.backfills IS 'Backfills and their progress.';
 
+-- Each day of the months that are touched: its number, and how often something is due.
+CREATE FUNCTION dts._month_grid(month date, zone text, today date, days date[], counts bigint[]) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+    WITH title AS (SELECT to_char(month, 'FMMonth YYYY') || ', ' || zone AS text),
+    cell AS (
+        SELECT d::date AS day, date_trunc('week', d) AS week,
+               CASE WHEN d::date = today THEN '>' ELSE ' ' END || lpad(extract(day FROM d)::text, 2)
+               || rpad(COALESCE(' ' || CASE WHEN n > 9999 THEN '9999+' ELSE n::text END || 'x', ''), 7) AS text
+        FROM generate_series(month::timestamp, month + '1 month - 1 day'::interval, '1 day') d LEFT JOIN unnest(days, counts) c(day, n) ON c.day = d::date
+    )
+    SELECT lpad('', (70 - length(title.text)) / 2) || title.text || E'\n Mon       Tue       Wed       Thu       Fri       Sat       Sun\n' || w.text FROM title,
+        (SELECT string_agg(rtrim(lpad('', 10 * (extract(isodow FROM x.first)::int - 1)) || x.text), E'\n' ORDER BY x.week) AS text
+         FROM (SELECT week, min(day) AS first, string_agg(text, '' ORDER BY day) AS text FROM cell GROUP BY week) x) w $$;
+COMMENT ON FUNCTION dts._month_grid(date, text, date, date[], bigint[]) IS 'A month as a calendar on the wall shows it.';
+
 CREATE FUNCTION dts._agenda(caller oid, from_at timestamptz, to_at timestamptz, zone text) RETURNS text
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
-DECLARE result text;
+DECLARE months text; list text; off text; named text := (SELECT z.name FROM pg_timezone_names z WHERE lower(z.name) = lower(zone));
+    since timestamptz := COALESCE(from_at, clock_timestamp()); until timestamptz := COALESCE(to_at, since + '1 month');
 BEGIN
-    IF from_at IS NULL OR to_at IS NULL OR from_at >= to_at OR to_at - from_at > '400 days'::interval THEN
-        RAISE EXCEPTION 'argument "to_at" must be after "from_at", by at most 400 days' USING ERRCODE = 'invalid_parameter_value', HINT = 'Example: dts.agenda(now(), now() + ''1 month'').';
-    END IF;
     PERFORM dts.check_timing('@daily', zone);
+    IF since >= until OR NOT isfinite(since) OR NOT isfinite(until) OR until - since > '400 days'::interval THEN
+        RAISE EXCEPTION 'argument "to_at" must be after "from_at", by at most 400 days' USING ERRCODE = 'invalid_parameter_value', DETAIL = format('Got %s and %s.', since, until), HINT = 'Example: dts.agenda(now(), now() + ''1 month'').';
+    END IF;
     WITH due AS (
         SELECT s.name, d AT TIME ZONE agenda.zone AS at FROM dts.schedule s CROSS JOIN (SELECT _agenda.zone) agenda(zone)
-        CROSS JOIN LATERAL dts._schedule_dues(s, from_at - '1 us'::interval, to_at - '1 us'::interval, 100000) d WHERE NOT s.paused AND dts._role_may(caller, s.owner)
+        CROSS JOIN LATERAL dts._schedule_dues(s, since - '1 us'::interval, until - '1 us'::interval, 100000) d WHERE NOT s.paused AND dts._role_may(caller, s.owner)
     ), per_day AS (
         -- What runs often is one entry with its number.
         SELECT at::date AS day, name, CASE WHEN count(*) > 4 THEN format('%s-%s %s (%s times)', to_char(min(at), 'HH24:MI'), to_char(max(at), 'HH24:MI'), name, count(*))
-                                           ELSE format('%s %s', string_agg(to_char(at, 'HH24:MI'), ', ' ORDER BY at), name) END AS line, min(at) AS first
+                                           ELSE format('%s %s', string_agg(to_char(at, 'HH24:MI'), ', ' ORDER BY at), name) END AS line, min(at) AS first, count(*) AS n
         FROM due GROUP BY at::date, name
+    ), month AS (
+        SELECT m::date AS first, (SELECT array_agg(p.day ORDER BY p.day) FROM (SELECT DISTINCT day FROM per_day) p) AS days,
+               (SELECT array_agg(p.n ORDER BY p.day) FROM (SELECT day, sum(n)::bigint AS n FROM per_day GROUP BY day) p) AS counts
+        FROM generate_series(date_trunc('month', since AT TIME ZONE zone), (until - '1 us'::interval) AT TIME ZONE zone, '1 month') m
     )
-    SELECT string_agg(x.text, E'\n' ORDER BY x.day)
+    SELECT (SELECT string_agg(dts._month_grid(m.first, COALESCE(named, zone), (clock_timestamp() AT TIME ZONE zone)::date, m.days, m.counts), E'\n\n' ORDER BY m.first) FROM month m),
+           (SELECT string_agg(x.text, E'\n' ORDER BY x.day) FROM (SELECT p.day, to_char(p.day, 'Dy YYYY-MM-DD') || E'\n' || string_agg('  ' || p.line, E'\n' ORDER BY p.first, p.name) AS text FROM per_day p GROUP BY p.day) x)
            || COALESCE((SELECT string_agg(E'\n' || format('%s: more than 100000 times; what comes after %s is left out', c.name, to_char(c.last, 'YYYY-MM-DD HH24:MI')), '' ORDER BY c.name)
-                        FROM (SELECT name, max(at) AS last FROM due GROUP BY name HAVING count(*) >= 100000) c), '') INTO result
-    FROM (SELECT p.day, to_char(p.day, 'Dy YYYY-MM-DD') || E'\n' || string_agg('  ' || p.line, E'\n' ORDER BY p.first, p.name) AS text FROM per_day p GROUP BY p.day) x;
-    RETURN COALESCE(result, 'nothing is due');
+                        FROM (SELECT name, max(at) AS last FROM due GROUP BY name HAVING count(*) >= 100000) c), '') INTO months, list;
+    SELECT string_agg(x.line, E'\n' ORDER BY x.line DESC) INTO off FROM (
+        SELECT CASE WHEN s.paused THEN 'paused: ' ELSE 'not by the clock: ' END || string_agg(s.name, ', ' ORDER BY s.name) AS line
+        FROM dts.schedule s WHERE (s.paused OR s.timing ~* '@reboot|after\s+end\s*$') AND dts._role_may(caller, s.owner) GROUP BY s.paused) x;
+    RETURN months || E'\n\n' || COALESCE(list, 'nothing is due') || COALESCE(E'\n\n' || off, '');
 END $$;
 COMMENT ON FUNCTION dts._agenda(oid, timestamptz, timestamptz, text) IS 'dts.agenda, as the owner of the extension.';
-CREATE FUNCTION dts.agenda(from_at timestamptz, to_at timestamptz, zone text DEFAULT 'UTC') RETURNS text
-    LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'dts_as_owner';
-COMMENT ON FUNCTION dts.agenda(timestamptz, timestamptz, text) IS 'What the caller''s schedules will do, day by day, as text.';
+CREATE FUNCTION dts._agenda_text(from_at timestamptz, to_at timestamptz, zone text) RETURNS text LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'dts_as_owner';
+COMMENT ON FUNCTION dts._agenda_text(timestamptz, timestamptz, text) IS 'The lines of dts.agenda as one text.';
+CREATE FUNCTION dts.__agenda_text(caller oid, from_at timestamptz, to_at timestamptz, zone text) RETURNS text
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$ SELECT dts._agenda(caller, from_at, to_at, zone) $$;
+COMMENT ON FUNCTION dts.__agenda_text(oid, timestamptz, timestamptz, text) IS 'dts._agenda_text, as the owner of the extension.';
+CREATE FUNCTION dts.agenda(from_at timestamptz DEFAULT NULL, to_at timestamptz DEFAULT NULL, zone text DEFAULT 'UTC') RETURNS TABLE (agenda text)
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$ SELECT string_to_table(dts._agenda_text(from_at, to_at, zone), E'\n') $$;
+COMMENT ON FUNCTION dts.agenda(timestamptz, timestamptz, text) IS
+'What the caller''s schedules will do from now (or from_at) on for a month (or until to_at), as lines of text: the months as grids, with how often something is due on each day, then the times of each day. What is paused or not by the clock is named at the end.';
 
 -- Another scheduler's table is read by its columns' names as JSON: versions differ, and it may not be there at all.
 CREATE FUNCTION dts._import_pg_cron(caller oid, dry_run boolean) RETURNS jsonb

@@ -175,6 +175,8 @@ BEGIN
     limited := dts._explain_limit(caller, l);
     IF limited IS NOT NULL THEN
         RETURN limited;
+    ELSIF NOT EXISTS (SELECT FROM dts._queue_stats() x WHERE x.queue = l.queue) THEN
+        RETURN format('ready; all %s places of queues in shared memory (dts.max_queues) are taken by queues that have work, and it gets the next one', current_setting('dts.max_queues', true));
     ELSIF l.runner <> 0 THEN
         RETURN dts._explain_runner(t, l, q);
     ELSIF dts._start_failure(l.owner) IS NOT NULL THEN

@@ -33,6 +33,9 @@ CREATE FUNCTION dts._doctor_server() RETURNS TABLE (severity text, subject text,
     SELECT 'warning', 'dts.max_lanes', format('%s of %s lanes are used; lanes beyond are served by a slower path', s.value, current_setting('dts.max_lanes', true)), 'Raise dts.max_lanes.'
     FROM dts._database_stats() s WHERE s.name = 'lanes' AND s.value > 0.9 * current_setting('dts.max_lanes', true)::int
     UNION ALL
+    SELECT 'warning', 'dts.max_queues', format('%s queue(s) have no place in shared memory; each has to wait for one when it gets work', x.n), 'Raise dts.max_queues, or drop queues that nobody uses.'
+    FROM (SELECT count(*) AS n FROM dts.queue q WHERE q.dropped_at IS NULL AND q.id NOT IN (SELECT s.queue FROM dts._queue_stats() s)) x WHERE x.n > 0 AND dts._fence() IS NULL
+    UNION ALL
     SELECT 'warning', 'swept_tasks_total', format('%s task(s) were found only by the sweep', s.value), 'Somebody writes dts.task behind its functions (a restore, logical replication, a superuser): SELECT dts.rescan() afterwards.'
     FROM dts._database_stats() s WHERE s.name = 'swept_tasks_total' AND s.value > 0
     UNION ALL

@@ -38,7 +38,7 @@ CREATE FUNCTION dts._user_functions() RETURNS text[] LANGUAGE sql IMMUTABLE PARA
                        'create_workflow', 'drop_workflow', 'validate_workflow', 'start', 'start_many', 'signal', 'approve', 'reject', 'pause_run', 'resume_run',
                        'cancel_run', 'retry_run', 'set_node', 'graph', 'timeline', 'cancel', 'reschedule', 'set_priority', 'retry', 'redrive', 'redrive_queue', 'progress',
                        'wait', 'result', 'explain', 'create_handler', 'alter_handler', 'drop_handler', 'schedule', 'alter_schedule', 'unschedule', 'pause_schedule',
-                       'resume_schedule', 'run_now', 'backfill', 'cancel_backfill', 'agenda', 'explain_schedule', 'scheduled_for', 'scheduled', '_schedule_tag',
+                       'resume_schedule', 'run_now', 'backfill', 'cancel_backfill', 'agenda', '_agenda_text', 'explain_schedule', 'scheduled_for', 'scheduled', '_schedule_tag',
                        'create_calendar', 'alter_calendar', 'drop_calendar', 'create_notification', 'alter_notification', 'drop_notification', 'submit_command', 'task_log',
                        'submit_http', 'submit_mail', 'create_secret', 'alter_secret', 'drop_secret', 'create_request_handler', 'alter_request_handler', 'after_batch',
                        'batch_progress', '_given',

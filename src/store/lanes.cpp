@@ -61,19 +61,12 @@ int slot_of_later(int64 due) {
   int last = -1;
   int64 last_due = Max(due, GetCurrentTimestamp());
   for (int i = 0; i < shared->lane_count; i++) {
-    const LaneSlot& l = lanes[i];
-    const int64 its = paused(l) ? core::kMax : wanted_at(l);
-    if (in_use(l) || its <= last_due) continue;
+    const int64 its = leaves_at(lanes[i]);
+    if (its <= last_due) continue;
     last = i;
     last_due = its;
   }
-  if (last < 0) return -1;
-  LaneSlot& l = lanes[last];
-  LWLockAcquire(&l.lock, LW_EXCLUSIVE);
-  const bool later = !in_use(l) && (paused(l) || wanted_at(l) >= last_due);
-  if (later) unlink_lane(last);
-  LWLockRelease(&l.lock);
-  return later ? last : -1;
+  return last >= 0 && unlist(last, last_due - 1) ? last : -1;
 }
 
 /// A free slot, or the one of the lane longest unused that has nothing to offer; -1 if there is none. Needs the directory lock.
@@ -149,6 +142,17 @@ int find(Oid db, int32 lane) {
 }
 
 }  // namespace
+
+int64 leaves_at(const LaneSlot& l) { return in_use(l) ? core::kMin : paused(l) ? core::kMax : wanted_at(l); }
+
+bool unlist(int slot, int64 due) {
+  LaneSlot& l = lanes[slot];
+  LWLockAcquire(&l.lock, LW_EXCLUSIVE);
+  const bool later = leaves_at(l) > due;
+  if (later) unlink_lane(slot);
+  LWLockRelease(&l.lock);
+  return later;
+}
 
 int pool_of(Oid db, Oid owner, core::Runner runner, bool make) {
   if (runner != core::Runner::Executor) owner = InvalidOid;

@@ -37,6 +37,11 @@ int lane_slot(Oid db, const LaneInfo& info);
 /// which lists that one again in good time.
 int lane_slot_for(Oid db, const LaneInfo& info, int64 due);
 
+/// When a lane would be missed if it had no slot: kMin now, kMax never.
+int64 leaves_at(const LaneSlot& l);
+/// Takes a lane's slot away, if it would be missed only after `due`. Needs the directory lock.
+bool unlist(int slot, int64 due);
+
 /// Slot of a lane that has one, or -1.
 int lane_slot_of(Oid db, int32 lane);
 

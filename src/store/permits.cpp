@@ -293,42 +293,6 @@ void places_found(int slot, int32 lane, int n) {
   LWLockRelease(&shared->directory);
 }
 
-void unfinished_add(int lane_slot, int n, int64 bytes) {
-  if (lane_slot < 0 || n == 0) return;
-  for (const int32 i : lanes[lane_slot].limit) {
-    if (i < 0) continue;
-    if (limits[i].most_waiting >= 0) pg_atomic_fetch_add_u64(&limits[i].unfinished, n);
-    if (limits[i].most_bytes >= 0) pg_atomic_fetch_add_u64(&limits[i].bytes, bytes);
-  }
-}
-
-namespace {
-
-void check_cap(const LimitSlot& l, const char* what, const char* argument, int64 there, int64 more, int64 most) {
-  static const char* const kNames[] = {"queue", "handler", "owner", "tenant", "priority"};
-  if (most < 0 || there + more <= most) return;
-  ereport(ERROR, (errcode(MAKE_SQLSTATE('T', 'Q', '0', '0', '1')),
-                  errmsg("the %s of the task has reached its cap on %s", kNames[static_cast<int>(l.scope)], what),
-                  errdetail("There are %lld, at most %lld are allowed.", static_cast<long long>(there), static_cast<long long>(most)),
-                  errhint("Try again later; an administrator can raise \"%s\" with dts.set_limit.", argument)));
-}
-
-int64 value(const pg_atomic_uint64& a) { return static_cast<int64>(pg_atomic_read_u64(const_cast<pg_atomic_uint64*>(&a))); }
-
-}  // namespace
-
-void check_room(const LaneInfo& lane, int n, int64 bytes) {
-  const int slot = shared == nullptr ? -1 : lane_slot(MyDatabaseId, lane);
-  if (slot < 0) return;
-  for (const int32 i : lanes[slot].limit) {
-    if (i < 0 || (limits[i].most_waiting < 0 && limits[i].most_bytes < 0)) continue;
-    const LimitSlot& l = limits[i];
-    const Submitted own = submitted_under(i);
-    check_cap(l, "unfinished tasks", "max_waiting", value(l.unfinished) + own.n, n, l.most_waiting);
-    check_cap(l, "bytes of unfinished tasks", "max_bytes", value(l.bytes) + own.bytes, bytes, l.most_bytes);
-  }
-}
-
 void limits_attach(int lane) {
   for (int s = 0; s < kScopes; s++) lanes[lane].limit[s] = -1;
   for (int i = 0; i < shared->limit_count; i++)

@@ -196,16 +196,6 @@ DatabaseSlot* database_slot(Oid db, bool make) {
   return got;
 }
 
-int queue_slot(Oid db, int32 queue) {
-  // A hint for each process: with a thousand queues the walk costs more than the task.
-  static int hint[1024];
-  int& h = hint[static_cast<uint32>(queue) % lengthof(hint)];
-  if (queues[h].used && queues[h].queue == queue && queues[h].db == db) return h;
-  for (int i = 0; i < settings::max_queues; i++)
-    if (queues[i].used && queues[i].queue == queue && queues[i].db == db) return h = i;
-  return -1;
-}
-
 void rate_count(QueueSlot& q, TimestampTz now) {
   const uint64 second = static_cast<uint64>(now / USECS_PER_SEC);
   pg_atomic_uint64& cell = q.ended[second % kRateSeconds];

@@ -36,6 +36,7 @@ struct QueueSlot {
   LWLock error_lock;
   TimestampTz last_error_at;
   char last_error[256];
+  int64 first_due;  // while a slot is looked for (store/queues.cpp)
 };
 
 /// What a limit is for: a lane has at most one limit of each scope.

@@ -342,37 +342,4 @@ void touch_definitions() {
   definitions_changed = true;
 }
 
-int apply_queue(Oid db, const QueueSettings& q) {
-  LWLockAcquire(&shared->directory, LW_EXCLUSIVE);
-  int i = queue_slot(db, q.queue);
-  for (int k = 0; i < 0 && k < settings::max_queues; k++) {
-    if (queues[k].used) continue;
-    QueueSlot& s = queues[k];
-    i = k;
-    s.db = db;
-    s.queue = q.queue;
-    for (pg_atomic_uint64* a :
-         {&s.submitted, &s.succeeded, &s.failed, &s.retried, &s.expired, &s.cancelled, &s.started, &s.run_us, &s.wait_us})
-      pg_atomic_write_u64(a, 0);
-    for (pg_atomic_uint64& cell : s.ended) pg_atomic_write_u64(&cell, 0);
-    for (int b = 0; b < core::kBuckets; b++) {
-      pg_atomic_write_u64(&s.run_histogram[b], 0);
-      pg_atomic_write_u64(&s.wait_histogram[b], 0);
-    }
-    s.last_error[0] = '\0';
-    s.last_error_at = 0;
-    s.used = true;
-  }
-  if (i >= 0) {
-    QueueSlot& s = queues[i];
-    s.paused = q.paused;
-    s.durable = q.durable;
-    s.history = q.history;
-    s.batch_size = q.batch_size;
-    strlcpy(s.name, q.name, sizeof(s.name));
-  }
-  LWLockRelease(&shared->directory);
-  return i;
-}
-
 }  // namespace dts::store

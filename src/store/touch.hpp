@@ -61,7 +61,7 @@ void touch_limit(const LimitSettings& l);
 /// Reads the row of one limit, or, with 0, those of all, as the owner of the extension (store/limit_rows.cpp).
 void each_limit(int32 entry, void (*use)(const LimitSettings&));
 /// The same at once, by the scheduler at its start. Returns the slot, -1 if the table is full.
-int apply_queue(Oid db, const QueueSettings& q);
+int apply_queue(Oid db, const QueueSettings& q, int64 due = core::kMax);
 
 /// At commit the scheduler of this database hears of these events; `launcher`: so does the launcher.
 void touch_events(uint32 events, bool launcher = false);

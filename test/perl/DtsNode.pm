@@ -68,7 +68,16 @@ sub poll_query_until {
 sub wait_for {
 	my ($self, $sql, $expected, $dbname) = @_;
 	return 1 if $self->poll_query_until($dbname // 'postgres', $sql, $expected // 't');
+	$self->say_why($dbname);
 	return give_up("waited $wait_seconds s for: $sql");
+}
+
+# say_why([DBNAME]): what tasks are left, and why they do not move, by dts itself.
+sub say_why {
+	my ($self, $dbname) = @_;
+	my (undef, $why, $error) = $self->psql($dbname // 'postgres',
+		'SELECT id, queue, state, dts.explain(id) FROM dts.tasks WHERE ended_at IS NULL ORDER BY id LIMIT 10; SELECT * FROM dts.running; SELECT * FROM dts.stuck()');
+	return diag($why // '', $error // '');
 }
 
 sub give_up {
@@ -115,6 +124,7 @@ sub worker_pids {
 sub kill9 {
 	my ($self, $pid) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	$self->{killed} = $pid;
 	return is(kill('KILL', $pid), 1, "killed process $pid");
 }
 
@@ -124,10 +134,12 @@ sub as_role {
 	return $self->safe_psql($dbname // 'postgres', $sql, extra_params => [ '-U', $role ]);
 }
 
-# wait_back([DBNAME]): waits until the server takes connections again after a crash, and its launcher is there.
+# wait_back([DBNAME]): waits until the server takes connections again after a crash, and its launcher is there. Whom kill9 killed is listed
+# until the server has noticed.
 sub wait_back {
 	my ($self, $dbname) = @_;
-	return $self->wait_for(q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'dts launcher'}, '1', $dbname);
+	my $killed = $self->{killed} // 0;
+	return $self->wait_for("SELECT count(*) FILTER (WHERE backend_type = 'dts launcher') - count(*) FILTER (WHERE pid = $killed) FROM pg_stat_activity", '1', $dbname);
 }
 
 # running_pid(TASK): waits until the task runs, and gives the process that runs it.

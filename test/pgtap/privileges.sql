@@ -37,7 +37,7 @@ CREATE TABLE helper (name text, roles text);
 INSERT INTO helper VALUES
     ('_waiting_agents', 'uma'),
     ('_state_name', 'uma'), ('_kind_name', 'uma'), ('_role_name', 'uma'), ('_slots', 'uma'), ('_held', 'uma'), ('_queue_stats', 'uma'), ('_limit_state', 'uma'), ('_hosts', 'uma'), ('_progress', 'uma'), ('_caller_may', 'uma'), ('_caller_sees', 'uma'),
-    ('_reading', 'uma'), ('_due_times', 'uma'), ('_schedule_runs', 'uma'), ('_schedule_tag', 'ua'), ('_import_pg_cron_json', 'a'),
+    ('_reading', 'uma'), ('_due_times', 'uma'), ('_schedule_runs', 'uma'), ('_schedule_tag', 'ua'), ('_agenda_text', 'ua'), ('_import_pg_cron_json', 'a'),
     ('_state', 'uma'), ('_parents', 'ua'), ('_given', 'ua'), ('_admin_marker', 'a'), ('_monitor_marker', 'm'), ('_database_stats', 'ma'), ('_fence', 'ma');
 CREATE TABLE kind (letter text, role text);
 INSERT INTO kind VALUES ('-', 'priv_nothing'), ('-', 'priv_revoked'), ('u', 'priv_a'), ('u', 'priv_member'), ('m', 'priv_monitor'), ('a', 'priv_admin'), ('g', 'priv_agent');

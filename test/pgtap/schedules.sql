@@ -69,14 +69,32 @@ SELECT dts.alter_schedule('nightly', late => '2 hours', task => '{"timeout": "1 
 SELECT is((SELECT (timing, what, late) FROM dts.schedules WHERE name = 'nightly'), ('0 3 * * *'::text, '{"handler": "sched h", "payload": {"n": 1}, "timeout": "1 min"}'::jsonb, '2 hours'::interval), 'altered: the rest stays');
 SELECT dts.alter_schedule('nightly', sql => 'SELECT 2', reset => ARRAY['late']);
 SELECT is((SELECT (what, late) FROM dts.schedules WHERE name = 'nightly'), ('{"sql": "SELECT 2", "timeout": "1 min"}'::jsonb, NULL::interval), 'another task; a bound taken away');
+SELECT dts.alter_schedule('nightly', overlap => 'allow');
+SELECT is((SELECT (overlap, overlap_max) FROM dts.schedules WHERE name = 'nightly'), ('allow'::text, 10), 'another policy brings its own overlap_max');
+SELECT dts.alter_schedule('nightly', overlap_max => 3), dts.alter_schedule('nightly', overlap => 'allow', late => '1 hour');
+SELECT is((SELECT (overlap, overlap_max) FROM dts.schedules WHERE name = 'nightly'), ('allow'::text, 3), 'the same policy keeps what was said');
+SELECT dts.alter_schedule('nightly', overlap => 'skip', reset => ARRAY['late']);
 SELECT is((refusal($$SELECT dts.alter_schedule('nightly', reset => ARRAY['name'])$$)).state, '22023', 'what cannot be taken away');
 SELECT is(ARRAY(SELECT dts.next_runs('nightly', 2, '2030-01-01 12:00+00')), ARRAY['2030-01-02 03:00+00', '2030-01-03 03:00+00']::timestamptz[], 'next runs of a schedule');
 SELECT is(ARRAY(SELECT dts.next_runs('30 2 * * *', 'Europe/Berlin', 3, '2026-03-27 22:00+00')), ARRAY['2026-03-28 01:30+00', '2026-03-29 01:00+00', '2026-03-30 00:30+00']::timestamptz[], 'by the server''s zones');
 SELECT is(ARRAY(SELECT dts.next_runs('30 * * * *', 'America/New_York', 3, '2026-11-01 05:00+00')), ARRAY['2026-11-01 05:30+00', '2026-11-01 06:30+00', '2026-11-01 07:30+00']::timestamptz[], 'a wildcard hour runs in both');
-SELECT is(dts.agenda('2030-01-01', '2030-01-02 12:00'), E'Tue 2030-01-01\n  03:00 nightly\nWed 2030-01-02\n  03:00 nightly', 'the agenda');
+SELECT dts.schedule('often', '*/10 9-17 * * MON-FRI', 'SELECT 1'), dts.schedule('booted', '@reboot', 'SELECT 1'), dts.schedule('idle', '@daily', 'SELECT 1', paused => true);
+SELECT is(ARRAY(SELECT dts.agenda('2030-01-30 12:00', '2030-02-02')), ARRAY[
+    '                          January 2030, UTC', ' Mon       Tue       Wed       Thu       Fri       Sat       Sun', '            1         2         3         4         5         6', '  7         8         9        10        11        12        13',
+    ' 14        15        16        17        18        19        20', ' 21        22        23        24        25        26        27', ' 28        29        30 36x    31 55x', '',
+    '                          February 2030, UTC', ' Mon       Tue       Wed       Thu       Fri       Sat       Sun', '                                          1 55x     2         3', '  4         5         6         7         8         9        10',
+    ' 11        12        13        14        15        16        17', ' 18        19        20        21        22        23        24', ' 25        26        27        28', '',
+    'Wed 2030-01-30', '  12:00-17:50 often (36 times)', 'Thu 2030-01-31', '  03:00 nightly', '  09:00-17:50 often (54 times)', 'Fri 2030-02-01', '  03:00 nightly', '  09:00-17:50 often (54 times)', '',
+    'paused: idle', 'not by the clock: booted'], 'the agenda: months as grids, then the days');
+SELECT dts.unschedule(n) FROM unnest(ARRAY['often', 'booted']) n;
+SELECT is((SELECT (count(*) FILTER (WHERE a LIKE '%, Asia/Tokyo'), count(*) FILTER (WHERE a ~ ('>' || lpad(extract(day FROM clock_timestamp() AT TIME ZONE 'Asia/Tokyo')::text, 2))), count(*) FILTER (WHERE a LIKE '%12:00 nightly') BETWEEN 27 AND 32)
+           FROM dts.agenda(zone => 'asia/tokyo') a), (2::bigint, 1::bigint, true), 'without bounds: a month from now on, with today marked');
+SELECT is((SELECT array_agg(a) FROM (SELECT a FROM dts.agenda('2030-01-01', '2030-01-01 02:00') a OFFSET 8) x), ARRAY['nothing is due', '', 'paused: idle'], 'nothing is due');
+SELECT dts.unschedule('idle');
+SELECT is((refusal(c)).state, '22023', c) FROM unnest(ARRAY[$$SELECT dts.agenda('2030-01-02', '2030-01-01')$$, $$SELECT dts.agenda('2030-01-02', '2032-01-01')$$, $$SELECT dts.agenda('-infinity')$$, $$SELECT dts.agenda(NULL, 'infinity')$$, $$SELECT dts.agenda(zone => 'No/Such')$$]) c;
 SELECT ok(dts.explain_schedule('nightly') ~ '^at 03:00 every day, UTC; (due next at .* \(in |fires nothing: )', dts.explain_schedule('nightly'));
 SELECT is((SELECT (valid, error, "position", hint IS NOT NULL) FROM dts.check_timing('0 0 * * MON#9')), (false, '"#" needs a number from 1 to 5'::text, 13, true), 'check_timing points at the character');
-SELECT is((SELECT array_agg(action ORDER BY at) FROM dts.audit WHERE object = 'nightly'), ARRAY['schedule', 'schedule', 'alter_schedule', 'alter_schedule'], 'all of it is in the audit log');
+SELECT is((SELECT array_agg(action ORDER BY at) FROM dts.audit WHERE object = 'nightly'), ARRAY['schedule', 'schedule'] || array_fill('alter_schedule'::text, '{6}'), 'all of it is in the audit log');
 
 -- Rights.
 SET ROLE sched_a;

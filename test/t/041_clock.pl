@@ -6,6 +6,8 @@ use lib "$FindBin::Bin/../perl";
 
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use Fcntl;
+use POSIX ();
 use Test::More;
 use DtsNode;
 
@@ -14,14 +16,20 @@ my ($library, $file) = ("$folder/clock_shift.so", "$folder/shift");
 my $source = "$FindBin::Bin/../clock/clock_shift.c";
 plan skip_all => 'no C compiler' if system("cc -shared -fPIC -O1 -o $library $source 2>/dev/null") != 0;
 
-# clock(SECONDS): how far the server's clock is off from now on. All its processes see it at once; the kernel, which would tell the scheduler
-# of a clock that was set, knows nothing of it, so a reload does.
+# clock(SECONDS): how far the server's clock is off from now on. All its processes see it at once, and who asked the kernel to be told of a
+# clock that was set is told. quiet: nobody is told; a reload has the scheduler look.
 sub clock {
-	my ($node, $seconds) = @_;
+	my ($node, $seconds, %how) = @_;
 	open my $out, '+<', $file or die $!;
 	syswrite $out, pack('q', $seconds * 1_000_000) or die $!;
 	close $out;
-	$node->reload if defined $node;
+	if ($how{quiet}) {
+		$node->reload;
+	} else {
+		sysopen my $pipe, "$file.set", O_RDWR | O_NONBLOCK or die $!;
+		syswrite $pipe, 'clockset' or die $!;
+		close $pipe;
+	}
 	return;
 }
 
@@ -36,6 +44,7 @@ sub shifted {
 	open my $out, '>', $file or die $!;
 	print $out pack('q', 0);
 	close $out;
+	POSIX::mkfifo("$file.set", 0600) or die $!;
 }
 my $node = DtsNode->new('main');
 $node->init(conf => "restart_after_crash = on\n");
@@ -43,6 +52,19 @@ shifted(sub { $node->start });
 my $sql = sub { return $node->safe_psql('postgres', @_) };
 $sql->('CREATE EXTENSION dts; CREATE TABLE effect (schedule text, due timestamptz)');
 my $effect = 'INSERT INTO effect SELECT schedule, due_at FROM dts.scheduled()';
+# ---- asleep for up to an hour: who is told that the clock was set looks at once
+$sql->(q{ALTER SYSTEM SET dts.sweep_interval = '1h'});
+$node->reload;
+$sql->("SELECT dts.schedule('asleep', '0 * * * *', '$effect')");
+$node->wait_for(q{SELECT wait_event_type || ' ' || wait_event FROM pg_stat_activity WHERE backend_type = 'dts scheduler' AND datname = 'postgres'}, 'Extension Extension');
+my $next = $sql->(q{SELECT next_run FROM dts.schedules WHERE name = 'asleep'});
+clock($node, $sql->("SELECT extract(epoch FROM '$next'::timestamptz - clock_timestamp())::int + 2"));
+$node->wait_for("SELECT count(*) FROM effect WHERE schedule = 'asleep' AND due = '$next'", '1');
+is($sql->(q{SELECT decision, reason, lateness < '1 min' FROM dts.fires WHERE schedule = 'asleep'}), 'fired|due|t', 'asleep, and told: fired when the clock says so');
+$sql->(q{SELECT dts.unschedule('asleep'); ALTER SYSTEM RESET dts.sweep_interval; DELETE FROM effect});
+clock($node, 0);
+$node->reload;
+
 $sql->("SELECT dts.schedule('sec', '* * * * * *', '$effect', missed => 'all', missed_max => 20, overlap => 'allow', overlap_max => 200)");
 $sql->("SELECT dts.schedule('hour-' || m, '0 * * * *', '$effect', missed => m) FROM unnest(ARRAY['skip', 'once']) m");
 $sql->("SELECT dts.schedule('drift', 'every 1 second after end', '$effect')");
@@ -115,7 +137,7 @@ cmp_ok($sql->(q{SELECT count(*) FROM dts.fires WHERE schedule IN ('sec', 'hour-s
 
 # ---- the clock is right again, step by step
 for my $offset (4 * 3600, 5 * 3600 + (time - $began) + 5, 5 * 3600 + 300, 5 * 3600 + 290) {
-	clock($node, $offset);
+	clock($node, $offset, quiet => $offset % 2);
 }
 beats('sec', 'there again');
 exactly_once('after all steps');

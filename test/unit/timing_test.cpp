@@ -72,7 +72,7 @@ TEST(Timing, Readings) {
   EXPECT_EQ(reading("0 0 1,15 * 5"), "at 00:00 on the 1st and 15th of each month or on a Friday");
   EXPECT_EQ(reading("0 0 * * MON#1"), "at 00:00 on the first Monday of each month");
   EXPECT_EQ(reading("0 0 * * 5L"), "at 00:00 on the last Friday of each month");
-  EXPECT_EQ(reading("0 0 L-3 * *"), "at 00:00 on 3 days before the last day of each month");
+  EXPECT_EQ(reading("0 0 L-3 * *"), "at 00:00 on the 3rd day before the last of each month");
   EXPECT_EQ(reading("@daily"), "at 00:00 every day");
   EXPECT_EQ(reading("*/10 * * * * *"), "every 10 seconds");
   EXPECT_EQ(reading("every 90 seconds"), "every 1 minute and 30 seconds");
@@ -82,6 +82,25 @@ TEST(Timing, Readings) {
   EXPECT_EQ(reading("at 2030-01-31 18:00, 2030-02-01T09:00:30Z"), "at each of 2 instants: 2030-01-31 18:00, 2030-02-01 09:00:30 UTC");
   EXPECT_EQ(reading("after 10 minutes"), "once, 10 minutes after it was scheduled");
   EXPECT_EQ(reading("@reboot"), "at each start of the server");
+  EXPECT_EQ(reading("0 0 L-1 * *"), "at 00:00 on the day before the last of each month");
+  EXPECT_EQ(reading("0 9-17 * * 1-5"), "every hour from 09:00 to 17:00 on weekdays");
+  EXPECT_EQ(reading("0 1-7,12 * * *"), "at minute 0 of hours 1 to 7 and 12");
+  EXPECT_EQ(reading("* * * jan-mar,DEC *"), "every minute in January to March and December");
+  EXPECT_EQ(reading("0 12 * 6 *"), "at 12:00 every day in June");
+  EXPECT_EQ(reading("0 0 * * 5-7"), "at 00:00 on Friday to Sunday");
+  EXPECT_EQ(reading("0 0 * * sat,sun"), "at 00:00 on Saturday and Sunday");
+  EXPECT_EQ(reading("0 0 * * 1,MON#2,FRIL"), "at 00:00 on Monday, the second Monday and the last Friday of each month");
+  EXPECT_EQ(reading("0 0 * * 1,3,MON#2"), "at 00:00 on Monday, Wednesday and the second Monday of each month");
+  EXPECT_EQ(reading("*/7 * * * *"), "every 7 minutes from the start of each hour");
+  EXPECT_EQ(reading("*/7 * * * * *"), "every 7 seconds from the start of each minute");
+  EXPECT_EQ(reading("*/5 */2 * * *"), "every 5 minutes of every second hour, from 00:00 on");
+  EXPECT_EQ(reading("*/5 */7 * * *"), "every 5 minutes of every 7th hour, from 00:00 on");
+  EXPECT_EQ(reading("0 0 1 * */2"), "at 00:00 on the 1st of each month if it is a Tuesday, a Thursday, a Saturday or a Sunday");
+  EXPECT_EQ(reading("0 0 1 * 1,5"), "at 00:00 on the 1st of each month or on a Monday or a Friday");
+  EXPECT_EQ(reading("0 0 1-31 * 1"), "at 00:00 every day") << "Vixie: no star, so either makes the day, and each is one";
+  EXPECT_EQ(reading("0 0 5 * 0-7"), "at 00:00 every day");
+  EXPECT_EQ(reading("0 0 5 * *"), "at 00:00 on the 5th of each month");
+  EXPECT_EQ(reading("at 2030-01-31 18:00 +01"), "once at 2030-01-31 17:00 UTC");
 }
 
 TEST(Timing, EveryMistakeHasItsMessageAndPlace) {
@@ -175,6 +194,12 @@ TEST(Timing, EveryMistakeHasItsMessageAndPlace) {
       {"at 2030-02-03 12:00 CET", 21, "unexpected text after an instant"},
       {"at 2030-02-03 12:00+99", 21, "offset 99 is out of range 0 to 15"},
       {"after", 6, "interval is missing"},
+      {"90 seconds", 1, "an interval must begin with \"every\" or \"after\""},
+      {"5m", 1, "an interval must begin with \"every\" or \"after\""},
+      {"2030-01-31 18:00", 1, "an instant must begin with \"at\""},
+      {"0 0 1 1 * 2030", 11, "day of week 2030 is out of range 0 to 7"},
+      {"every day at 10:00", 11, "unexpected text after the interval"},
+      {"every monday", 7, "unknown unit of time"},
       {"after 5 minutes from now", 17, "unexpected text after the interval"},
   };
   std::set<std::string> kinds;
