@@ -6,6 +6,10 @@
 #include "store/dependencies.hpp"
 #include "store/slots.hpp"
 
+extern "C" {
+#include "common/hashfn.h"
+}
+
 namespace dts {
 
 namespace {
@@ -101,7 +105,6 @@ State record_step(store::TaskTable& tasks, const store::Task& t, const store::La
       now.state = State::Waiting;
       now.has_expires = t.has_expires || step.has_at;
       if (step.has_at) now.expires_at = t.has_expires ? Min(t.expires_at, step.at) : step.at;
-      store::touch_events(store::kSignals);  // what should wake it may have come while it looked
       break;
     case Step::Action::Later: now.run_at = step.at; break;
   }
@@ -152,6 +155,16 @@ DTS_FUNCTION(dts_wake) {
   }
   table.close();
   PG_RETURN_BOOL(woken);
+}
+
+/// dts._lock_gate(workflow, gate): an advisory lock of a class that no SQL function reaches. Never waited for; freed by the end of the
+/// transaction. Two keys with one hash would be decided one after the other, no more.
+DTS_FUNCTION(dts_lock_gate) {
+  const text* const gate = PG_GETARG_TEXT_PP(1);
+  const uint32 hash = hash_bytes(reinterpret_cast<const unsigned char*>(VARDATA_ANY(gate)), static_cast<int>(VARSIZE_ANY_EXHDR(gate)));
+  LOCKTAG tag;
+  SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, PG_GETARG_UINT32(0), hash, 7);
+  PG_RETURN_BOOL(LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL);
 }
 
 /// dts._end(task, state, result, message): ends an unfinished task that nobody holds, by hand. False if somebody holds it or it is gone.

@@ -150,6 +150,8 @@ struct Timers {
   TimestampTz agents = 0;  // to look whether agents that were called came
   TimestampTz schedules = core::kNever;
   TimestampTz late = 0;
+  TimestampTz signals = 0, gates = 0;
+  TimestampTz signals_rest = 0, gates_rest = 0;  // a row that somebody holds open tells again at each look
   TimestampTz changes = 0;
   TimestampTz changes_rest = 0;  // a busy table tells with each statement
   TimestampTz lanes_rest = 0;    // not before, whatever we are told
@@ -183,7 +185,8 @@ void handle_events(Timers& timers, TimestampTz now) {
   }
   // Told again and again while the table is full: not before the pace that list_lanes set.
   if ((events & store::kUnlisted) != 0 && (timers.lanes == 0 || timers.lanes > now + kSecond)) timers.lanes = Max(now, timers.lanes_rest);
-  if ((events & store::kSignals) != 0) wake_waiting();
+  if ((events & store::kSignals) != 0) timers.signals = Max(now, timers.signals_rest);
+  if ((events & store::kGates) != 0) timers.gates = Max(now, timers.gates_rest);
   if ((events & store::kChanges) != 0) timers.changes = Max(now, timers.changes_rest);
   if ((events & store::kLease) != 0) lapse_leases();
   if ((events & store::kAgentLease) != 0) timers.leases = now;
@@ -192,12 +195,24 @@ void handle_events(Timers& timers, TimestampTz now) {
   if ((events & store::kKeys) != 0 && timers.keys == 0) timers.keys = now;
 }
 
+/// When to do again at the earliest what was begun at this time.
+TimestampTz rest(TimestampTz begun) { return begun + Max(kSecond / 20, 20 * (GetCurrentTimestamp() - begun)); }
+
 void handle_timers(Timers& timers, TimestampTz now) {
   if (!database->gate) return;
   if (timers.schedules <= now) timers.schedules = fire_schedules();
   timers.agenda = resolve_agenda();
   if (timers.late != 0 && timers.late <= now) timers.late = tell_late();
   if (alarm() <= now) expire();
+  if (timers.signals != 0 && timers.signals <= now) {
+    timers.signals = 0;
+    wake_waiting();
+    timers.signals_rest = rest(now);
+  }
+  if (timers.gates != 0 && timers.gates <= now) {
+    timers.gates = open_gates() ? 0 : now + kSecond / 20;
+    timers.gates_rest = rest(now);
+  }
   if (timers.changes != 0 && timers.changes <= now) {
     timers.changes = look_at_changes();
     timers.changes_rest = now + Max(kSecond / 5, 20 * (GetCurrentTimestamp() - now));
@@ -241,6 +256,7 @@ void handle_timers(Timers& timers, TimestampTz now) {
       tidy_agents();
       timers.leases = lapse_agents(true);
       wake_waiting();
+      timers.gates = now;
       if (timers.requests == 0) timers.requests = now;
       const bool rows = sweep_look();
       if (sweep_keys() || rows) timers.second_look = GetCurrentTimestamp() + kSecond;
@@ -254,8 +270,9 @@ void handle_timers(Timers& timers, TimestampTz now) {
 void follow_clock(Timers& timers) {
   const int64 step = clock_step();
   if (step > -kSecond && step < kSecond) return;
-  for (TimestampTz* const t : {&timers.history, &timers.sweep, &timers.second_look, &timers.requests, &timers.keys, &timers.lanes,
-                               &timers.agenda, &timers.lanes_rest})
+  for (TimestampTz* const t :
+       {&timers.history, &timers.sweep, &timers.second_look, &timers.requests, &timers.keys, &timers.lanes, &timers.agenda,
+        &timers.lanes_rest, &timers.signals, &timers.signals_rest, &timers.gates, &timers.gates_rest})
     if (*t != 0 && *t != core::kMax) *t += step;
   const TimestampTz now = GetCurrentTimestamp();
   timers.schedules = now;
@@ -302,8 +319,9 @@ void main_loop(MemoryContext memory) {
     const TimestampTz then = GetCurrentTimestamp();
     wait = sooner(wait, until(due, then));
     if (database->gate)
-      for (const TimestampTz t : {timers.history, timers.sweep, timers.second_look, timers.requests, timers.lanes, timers.agenda,
-                                  timers.keys, timers.schedules, timers.late, timers.leases, timers.agents, timers.changes, alarm()})
+      for (const TimestampTz t :
+           {timers.history, timers.sweep, timers.second_look, timers.requests, timers.lanes, timers.agenda, timers.keys, timers.schedules,
+            timers.late, timers.leases, timers.agents, timers.changes, timers.signals, timers.gates, alarm()})
         wait = sooner(wait, until(t, then));
     pgstat_report_stat(true);
     DTS_POINT("scheduler.turned");

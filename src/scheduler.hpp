@@ -62,6 +62,8 @@ TimestampTz resolve_agenda();
 void tidy_dependencies();
 /// Wakes waiting tasks that got what they wait for.
 void wake_waiting();
+/// Lets runs begin whose turn somebody's open transaction held up. False if some gate must be looked at again.
+bool open_gates();
 /// Whether there is any unfinished task.
 bool any_task();
 /// Partitions and retention.

@@ -24,6 +24,18 @@ void wake_waiting() {
   });
 }
 
+bool open_gates() {
+  static pg::Statement open{"SELECT dts._open_gates()", 0, {}};
+  bool all = false;
+  (void)in_transaction("opening gates", [&] {
+    each_row(open, nullptr, [&](uint64 i) {
+      bool null = false;
+      all = DatumGetBool(pg::column(i, 1, &null));
+    });
+  });
+  return all;
+}
+
 TimestampTz look_at_changes() {
   static pg::Statement look{"SELECT dts._look_at_changes()", 0, {}};
   TimestampTz next = 0;

@@ -87,6 +87,10 @@ DTS_FUNCTION(dts_definition_changed) {
     store::touch_events(store::kSignals);
     PG_RETURN_VOID();
   }
+  if (strcmp(kind, "gate") == 0) {
+    store::touch_events(store::kGates);
+    PG_RETURN_VOID();
+  }
   if (strcmp(kind, "change") == 0) {
     store::touch_events(store::kChanges);
     PG_RETURN_VOID();

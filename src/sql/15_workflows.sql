@@ -40,11 +40,16 @@ CREATE TABLE dts.workflow_run (
     schedule jsonb,
     started_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     ended_at timestamptz,
-    deadline timestamptz
+    deadline timestamptz,
+    gate text,
+    due_at timestamptz,
+    begun_at timestamptz,
+    left_at timestamptz
 );
 CREATE UNIQUE INDEX workflow_run_key ON dts.workflow_run (workflow, owner, key) WHERE key IS NOT NULL;
 CREATE INDEX workflow_run_ended_at ON dts.workflow_run (ended_at);
-COMMENT ON TABLE dts.workflow_run IS 'Instances of workflows. Read the view dts.workflow_runs.';
+CREATE INDEX workflow_run_gate ON dts.workflow_run (workflow, gate, begun_at, due_at, id) WHERE gate IS NOT NULL AND left_at IS NULL;
+COMMENT ON TABLE dts.workflow_run IS 'Instances of workflows. gate: the concurrency key, if the workflow has a limit; since due_at the run waits, from begun_at to left_at it has a place. Read the view dts.workflow_runs.';
 
 CREATE TABLE dts.workflow_node (
     run bigint NOT NULL,

@@ -34,7 +34,7 @@ CREATE TABLE dts.task (
         autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 1000000, vacuum_truncate = false);
 CREATE INDEX task_claim ON dts.task (lane, run_at, id) WHERE state = 0;
 CREATE INDEX task_lease ON dts.task (lease_until) WHERE state = 2;
-CREATE INDEX task_blocked ON dts.task (id) WHERE state = 1;
+CREATE INDEX task_blocked ON dts.task (id) WHERE state IN (1, 3);
 CREATE INDEX task_ckey ON dts.task (ckey, id) WHERE ckey IS NOT NULL;
 CREATE INDEX task_batch ON dts.task (batch, id) WHERE batch IS NOT NULL;
 CREATE INDEX task_expires ON dts.task (expires_at) WHERE expires_at IS NOT NULL;

@@ -15,6 +15,11 @@ CREATE FUNCTION dts._map(map jsonb) RETURNS jsonb
     SELECT CASE WHEN jsonb_typeof(map) IN ('array', 'string') THEN jsonb_build_object('items', map) ELSE map END $$;
 COMMENT ON FUNCTION dts._map(jsonb) IS 'The map of a node; an array or a reference alone are its items.';
 
+CREATE FUNCTION dts._concurrency(concurrency jsonb) RETURNS jsonb
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT CASE jsonb_typeof(concurrency) WHEN 'number' THEN jsonb_build_object('limit', concurrency) ELSE concurrency END $$;
+COMMENT ON FUNCTION dts._concurrency(jsonb) IS 'How many runs of a workflow may be under way at once; a number alone is the limit.';
+
 CREATE FUNCTION dts._query_of(def jsonb) RETURNS jsonb
     LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
     SELECT i FROM (SELECT dts._map(def -> 'map') -> 'items' AS i) q WHERE jsonb_typeof(i) = 'object' AND i ? 'sql' AND i - '{sql,args}'::text[] = '{}' $$;
@@ -201,6 +206,7 @@ COMMENT ON FUNCTION dts._params_schema(jsonb) IS 'Parameters by name, from the s
 CREATE FUNCTION dts._plan(definition jsonb) RETURNS jsonb
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT dts._given(jsonb_build_object('params', dts._params_schema(definition -> 'params'), 'required', definition #> '{params,required}', 'output', definition -> 'output', 'deadline', definition -> 'deadline',
+        'concurrency', dts._concurrency(definition -> 'concurrency'),
         'nodes', (SELECT jsonb_object_agg(n.key, dts._plan_node(CASE WHEN dts._query_of(n.value) IS NULL THEN n.value ELSE n.value - '{join,on_unsatisfied,when}'::text[] || jsonb_build_object('needs', jsonb_build_array(n.key || '.items:ended')) END,
                                                                 dts._params_schema(definition -> 'params'))) FROM jsonb_each(definition -> 'nodes') n)
             -- The query of a map is a node of its own, with all that decides whether the map runs.

@@ -172,6 +172,25 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION dts._node_findings(text, text, jsonb, text[], text[]) IS 'What is wrong with one node by itself.';
 
+CREATE FUNCTION dts._concurrency_findings(c jsonb, params text[]) RETURNS TABLE (pointer text, message text, hint text)
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT '/concurrency', '"concurrency" must be a number or an object', 'Write 1, or {"limit": 1, "key": "${params.region}", "on_conflict": "wait"}.' WHERE jsonb_typeof(c) <> 'object'
+    UNION ALL
+    SELECT '/concurrency/' || k, format('unknown key "%s"', k), dts._similar(k, '{limit,key,on_conflict}')
+    FROM jsonb_object_keys(CASE jsonb_typeof(c) WHEN 'object' THEN c ELSE '{}' END) k WHERE NOT k = ANY ('{limit,key,on_conflict}')
+    UNION ALL
+    SELECT '/concurrency/limit', '"limit" must be a whole number from 1 to 10000', 'So many runs of one key may be under way at once.'
+    WHERE jsonb_typeof(c) = 'object' AND NOT COALESCE(CASE jsonb_typeof(c -> 'limit') WHEN 'number' THEN (c ->> 'limit')::numeric BETWEEN 1 AND 10000 AND (c ->> 'limit')::numeric = trunc((c ->> 'limit')::numeric) END, false)
+    UNION ALL
+    SELECT '/concurrency/key', '"key" must be a string', 'Write "${params.region}": runs of different keys do not wait for each other.' WHERE c ? 'key' AND jsonb_typeof(c -> 'key') <> 'string'
+    UNION ALL
+    SELECT '/concurrency/key', format('${%s} is not known when the run starts', r), CASE WHEN r ~ '^params\.' THEN dts._similar(split_part(r, '.', 2), params) ELSE 'Only params can say which runs exclude each other.' END
+    FROM dts._references(c -> 'key') r WHERE NOT (r ~ '^params\.' AND split_part(split_part(split_part(r, '.', 2), ':-', 1), '?', 1) = ANY (params))
+    UNION ALL
+    SELECT '/concurrency/on_conflict', 'invalid value for "on_conflict"', 'Use wait, skip (the new run is cancelled) or replace (those before it are cancelled).'
+    WHERE c ? 'on_conflict' AND NOT COALESCE(c ->> 'on_conflict', '') = ANY ('{wait,skip,replace}') $$;
+COMMENT ON FUNCTION dts._concurrency_findings(jsonb, text[]) IS 'What is wrong with the concurrency of a workflow.';
+
 CREATE FUNCTION dts._findings(definition jsonb) RETURNS TABLE (pointer text, message text, hint text)
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE names text[]; params text[]; n record; parents jsonb; ancestors jsonb := '{}'; cycle text; missing text; found boolean := false;
@@ -182,8 +201,8 @@ BEGIN
     END IF;
     names := ARRAY(SELECT jsonb_object_keys(definition -> 'nodes'));
     params := ARRAY(SELECT jsonb_object_keys(dts._params_schema(definition -> 'params')));
-    FOR n IN SELECT k FROM jsonb_object_keys(definition) k WHERE NOT k = ANY ('{nodes,params,on,output,deadline,description,name,schedule,labels}') LOOP
-        RETURN QUERY SELECT '/' || n.k, format('unknown key "%s"', n.k), 'A workflow has nodes, params, on, output, deadline, schedule, description and labels.';
+    FOR n IN SELECT k FROM jsonb_object_keys(definition) k WHERE NOT k = ANY ('{nodes,params,on,output,deadline,concurrency,description,name,schedule,labels}') LOOP
+        RETURN QUERY SELECT '/' || n.k, format('unknown key "%s"', n.k), 'A workflow has nodes, params, on, output, deadline, concurrency, schedule, description and labels.';
     END LOOP;
     FOR n IN SELECT k FROM unnest(names) k WHERE k !~ '^[A-Za-z_][A-Za-z0-9_-]{0,62}$' LOOP
         RETURN QUERY SELECT '/nodes/' || n.k, format('invalid node name "%s"', n.k), 'Use letters, digits, _ and -, beginning with a letter, at most 63.';
@@ -195,6 +214,7 @@ BEGIN
             RETURN QUERY SELECT format('/params/%s/default', n.key), dts._type_clash(n.value, n.value -> 'default'), 'The default must be of the type of the parameter.';
         END IF;
     END LOOP;
+    RETURN QUERY SELECT * FROM dts._concurrency_findings(dts._concurrency(definition -> 'concurrency'), params);
     FOR n IN SELECT x.key, x.value FROM jsonb_each(definition -> 'nodes') x LOOP
         RETURN QUERY SELECT * FROM dts._node_findings('/nodes/' || n.key, n.key, n.value, names, params);
         IF n.value ? 'compensate' THEN

@@ -15,6 +15,16 @@ CREATE FUNCTION dts.param(name text, type text DEFAULT 'any', "default" jsonb DE
     SELECT jsonb_build_object('param', name, 'type', type) || CASE WHEN "default" IS NOT NULL THEN jsonb_build_object('default', "default") ELSE '{}' END $$;
 COMMENT ON FUNCTION dts.param(text, text, jsonb) IS 'A parameter for dts.create_workflow: its type (string, number, integer, boolean, object, array, any) and default; without a default it must be given.';
 
+CREATE FUNCTION dts.workflow_options(concurrency int DEFAULT NULL, concurrency_key text DEFAULT NULL, on_conflict text DEFAULT NULL, deadline interval DEFAULT NULL, output text DEFAULT NULL,
+    on_success text DEFAULT NULL, on_failure text DEFAULT NULL, on_cancel text DEFAULT NULL, on_exit text DEFAULT NULL, description text DEFAULT NULL, options jsonb DEFAULT NULL) RETURNS jsonb
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT dts._given(jsonb_build_object('deadline', deadline::text, 'output', output, 'description', description,
+        'concurrency', NULLIF(dts._given(jsonb_build_object('limit', COALESCE(concurrency, CASE WHEN concurrency_key IS NOT NULL THEN 1 END), 'key', concurrency_key, 'on_conflict', on_conflict)), '{}'),
+        'on', (SELECT jsonb_object_agg(h.name, jsonb_build_object('sql', h.sql)) FROM (VALUES ('success', on_success), ('failure', on_failure), ('cancel', on_cancel), ('exit', on_exit)) h(name, sql) WHERE h.sql IS NOT NULL)))
+        || COALESCE(options, '{}') $$;
+COMMENT ON FUNCTION dts.workflow_options(int, text, text, interval, text, text, text, text, text, text, jsonb) IS
+'What holds for a workflow as a whole, for dts.create_workflow. concurrency: how many of its runs may be under way at once, for each concurrency_key (a text with ${params.x}; with a key alone one). on_conflict: wait, skip or replace. on_success, on_failure, on_cancel, on_exit: SQL that runs behind a run. options: any other key of a definition, as JSON.';
+
 CREATE FUNCTION dts._create_workflow(caller oid, name text, definition jsonb) RETURNS int
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 DECLARE w dts.workflow; d jsonb := dts._normal_definition(definition); f record; n int; child text;
@@ -56,11 +66,32 @@ COMMENT ON FUNCTION dts._create_workflow(oid, text, jsonb) IS 'dts.create_workfl
 CREATE FUNCTION dts.create_workflow(name text, definition jsonb) RETURNS int LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'dts_as_owner';
 COMMENT ON FUNCTION dts.create_workflow(text, jsonb) IS 'Defines a workflow, or a new version of it, from JSON: {"nodes": {"a": {"sql": "..."}, "b": {"needs": ["a"], ...}}, "params": {...}, "on": {...}}. Returns the version. Runs that have started stay on theirs. Everything is checked here; dts.validate_workflow gives all findings.';
 
+CREATE FUNCTION dts._definition(parts jsonb[]) RETURNS jsonb
+    LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE p jsonb; kind text; what text; result jsonb := '{}'; place text[];
+BEGIN
+    FOREACH p IN ARRAY COALESCE(parts, '{}') LOOP
+        kind := CASE WHEN jsonb_typeof(p) <> 'object' THEN NULL WHEN p ? 'node' THEN 'node' WHEN p ? 'param' THEN 'param' ELSE 'options' END;
+        IF kind IS NULL THEN
+            RAISE EXCEPTION 'argument "nodes" must hold what dts.node(), dts.param() and dts.workflow_options() make' USING ERRCODE = 'invalid_parameter_value', HINT = 'See the reference of dts.create_workflow.';
+        END IF;
+        FOR what, p IN SELECT CASE kind WHEN 'options' THEN x.key ELSE p ->> kind END, CASE kind WHEN 'options' THEN x.value ELSE p - kind END
+                       FROM jsonb_each(CASE kind WHEN 'options' THEN p ELSE '{"x": 1}' END) x LOOP
+            place := CASE kind WHEN 'options' THEN ARRAY[what] ELSE ARRAY[kind || 's', COALESCE(what, '')] END;
+            IF result #> place IS NOT NULL THEN
+                RAISE EXCEPTION '% "%" is given twice', CASE kind WHEN 'node' THEN 'node' WHEN 'param' THEN 'parameter' ELSE 'option' END, what
+                    USING ERRCODE = 'duplicate_object', HINT = 'Names are unique within a workflow.';
+            END IF;
+            result := jsonb_set(CASE WHEN cardinality(place) = 2 AND NOT result ? place[1] THEN result || jsonb_build_object(place[1], '{}'::jsonb) ELSE result END, place, p);
+        END LOOP;
+    END LOOP;
+    RETURN result;
+END $$;
+COMMENT ON FUNCTION dts._definition(jsonb[]) IS 'A definition from its parts.';
+
 CREATE FUNCTION dts.create_workflow(name text, VARIADIC nodes jsonb[]) RETURNS int
-    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT dts.create_workflow(name, dts._given(jsonb_build_object('nodes', (SELECT jsonb_object_agg(n ->> 'node', n - 'node') FROM unnest(nodes) n WHERE n ? 'node'),
-        'params', (SELECT jsonb_object_agg(n ->> 'param', n - 'param') FROM unnest(nodes) n WHERE n ? 'param')))) $$;
-COMMENT ON FUNCTION dts.create_workflow(text, jsonb[]) IS 'Defines a workflow from nodes made by dts.node() and parameters made by dts.param(): dts.create_workflow(''nightly'', dts.node(''a'', ''SELECT 1''), dts.node(''b'', ''SELECT 2'', needs => ''{a}'')).';
+    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$ SELECT dts.create_workflow(name, dts._definition(nodes)) $$;
+COMMENT ON FUNCTION dts.create_workflow(text, jsonb[]) IS 'Defines a workflow from nodes made by dts.node(), parameters made by dts.param(), and dts.workflow_options(): dts.create_workflow(''nightly'', dts.node(''a'', ''SELECT 1''), dts.node(''b'', ''SELECT 2'', needs => ''{a}'')).';
 
 CREATE FUNCTION dts._drop_workflow(caller oid, name text) RETURNS void
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$

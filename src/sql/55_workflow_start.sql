@@ -28,14 +28,14 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION dts._checked_params(jsonb, jsonb) IS 'Parameters of a run, with defaults, or an error.';
 
--- The JSON object of dts.submit_many for a node. What needs nothing of the run beyond its parameters is a plain task.
+-- The JSON object of dts.submit_many for a node. What needs nothing of the run beyond its parameters is a plain task, unless the run has to wait for its turn.
 CREATE FUNCTION dts._node_task(r dts.workflow_run, node text, n jsonb) RETURNS jsonb
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT CASE WHEN n -> 'plain' = 'true' THEN dts._resolve(n -> 'task', jsonb_build_object('params', r.params))
+    SELECT CASE WHEN n -> 'plain' = 'true' AND r.gate IS NULL THEN dts._resolve(n -> 'task', jsonb_build_object('params', r.params))
                 WHEN n -> 'inline' = 'true' THEN (n -> 'task') - '{args,payload,params}'::text[] || '{"node": true}'
                 ELSE jsonb_strip_nulls(jsonb_build_object('queue', n #> '{task,queue}', 'priority', n #> '{task,priority}')) || jsonb_build_object('sql', format('SELECT /* %s */', n ->> 'kind'), 'node', true) END
            || jsonb_build_object('name', node, 'owner', dts._role_name(r.owner), 'labels', COALESCE(r.labels, '{}') || COALESCE(n #> '{task,labels}', '{}') || jsonb_build_object('run', r.id, 'node', node))
-           || CASE WHEN r.deadline IS NOT NULL AND node <> '(end)' THEN jsonb_build_object('expires', r.deadline) ELSE '{}' END $$;
+           || CASE WHEN r.deadline IS NOT NULL AND node !~ '^\(' THEN jsonb_build_object('expires', r.deadline) ELSE '{}' END $$;
 COMMENT ON FUNCTION dts._node_task(dts.workflow_run, text, jsonb) IS 'The JSON object that submits the task of a node.';
 
 CREATE FUNCTION dts._edge_outcomes(need jsonb, parent jsonb) RETURNS jsonb
@@ -80,15 +80,16 @@ COMMENT ON FUNCTION dts._submit_nodes(dts.workflow_run, jsonb, text[], timestamp
 CREATE FUNCTION dts._begin_run(caller oid, w dts.workflow, params jsonb, key text, run_at timestamptz, priority int, labels jsonb, parent bigint, depth int, schedule jsonb DEFAULT NULL) RETURNS bigint
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
-DECLARE plan jsonb; r dts.workflow_run;
+DECLARE plan jsonb; r dts.workflow_run; checked jsonb;
 BEGIN
     SELECT v.plan INTO STRICT plan FROM dts.workflow_version v WHERE v.workflow = w.id AND v.version = w.version;
     IF depth > 32 THEN
         RAISE EXCEPTION 'workflow "%" is nested too deeply', w.name USING ERRCODE = 'program_limit_exceeded', HINT = 'It probably calls itself; at most 32 levels are allowed.';
     END IF;
     r.id := nextval('dts.task_id_seq');
-    INSERT INTO dts.workflow_run (id, workflow, version, owner, depth, parent_task, key, params, labels, schedule, deadline)
-    VALUES (r.id, w.id, w.version, caller::regrole, depth, parent, key, dts._checked_params(plan, COALESCE(params, '{}')), labels,
+    checked := dts._checked_params(plan, COALESCE(params, '{}'));
+    INSERT INTO dts.workflow_run (id, workflow, version, owner, depth, parent_task, key, params, gate, due_at, labels, schedule, deadline)
+    VALUES (r.id, w.id, w.version, caller::regrole, depth, parent, key, checked, dts._gate_of(plan, checked, w.id, parent), COALESCE(run_at, clock_timestamp()), labels,
             COALESCE(schedule, (SELECT p.schedule FROM dts.workflow_node n JOIN dts.workflow_run p ON p.id = n.run WHERE n.task = parent LIMIT 1)),
             clock_timestamp() + (plan ->> 'deadline')::interval)
     ON CONFLICT (workflow, owner, key) WHERE key IS NOT NULL DO NOTHING RETURNING * INTO r;

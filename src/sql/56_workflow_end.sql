@@ -1,14 +1,22 @@
 -- The end of a run: its state, then compensation and handlers, which are tasks like any other and change that state no more.
-CREATE FUNCTION dts._end_run(r dts.workflow_run, plan jsonb) RETURNS text
+CREATE FUNCTION dts._end_run(r dts.workflow_run, plan jsonb, OUT final text, OUT problem text)
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
-DECLARE final text; undo jsonb; tasks jsonb := '[]'; last text; h record; doc jsonb;
+DECLARE result jsonb; tasks jsonb := '[]'; last text; h record; doc jsonb;
 BEGIN
     SELECT CASE WHEN r.state = 'cancelling' THEN 'cancelled'
                 WHEN bool_or(o.state IN ('failed', 'expired', 'cancelled') AND NOT COALESCE(plan #> ARRAY['nodes', x.node, 'continue_on', 'failure'] = 'true', false)) THEN 'failed' ELSE 'succeeded' END INTO final
     FROM dts.workflow_node x, dts._node_outcome(x.task, '', false) o WHERE x.run = r.id AND x.idx = 0 AND plan -> 'nodes' ? x.node;
     doc := dts._doc(r, plan, (SELECT jsonb_agg(k) FROM jsonb_object_keys(plan -> 'nodes') k WHERE plan ->> 'output' LIKE '%nodes.' || k || '.%' OR final <> 'succeeded' OR plan ? 'on'));
+    IF final = 'succeeded' AND plan ? 'output' THEN
+        BEGIN
+            result := dts._resolve(plan -> 'output', doc);
+        EXCEPTION WHEN undefined_object OR program_limit_exceeded THEN  -- a run that could not end would be under way for ever
+            final := 'failed';
+            problem := format('its output: %s', SQLERRM);
+        END;
+    END IF;
     r.state := final;
-    UPDATE dts.workflow_run y SET state = final, ended_at = clock_timestamp(), output = CASE WHEN final = 'succeeded' AND plan ? 'output' THEN dts._resolve(plan -> 'output', doc) END WHERE y.id = r.id;
+    UPDATE dts.workflow_run y SET state = final, ended_at = clock_timestamp(), output = result WHERE y.id = r.id;
     DELETE FROM dts.workflow_node y WHERE y.run = r.id AND y.node ~ '^(on|undo)\.';
     DELETE FROM dts.event_waiter y WHERE y.run = r.id;
     IF final <> 'succeeded' THEN
@@ -23,12 +31,17 @@ BEGIN
         tasks := tasks || dts._handler_task(r, 'on.' || h.key, h.value, doc, last);
         last := 'on.' || h.key;
     END LOOP;
-    IF tasks <> '[]' THEN
-        INSERT INTO dts.workflow_node (run, node, idx, task) SELECT r.id, tasks -> (s.n - 1)::int ->> 'name', 0, s.id FROM dts.submit_many(tasks) WITH ORDINALITY s(id, n);
+    IF r.gate IS NOT NULL AND (tasks = '[]' OR r.begun_at IS NULL) THEN
+        PERFORM dts._leave_gate(r);
+    ELSIF r.gate IS NOT NULL THEN  -- the next one may begin when nothing of this one is under way any more
+        tasks := tasks || (dts._node_task(r, '(left)', '{"kind": "end", "task": {}}') || jsonb_build_object('depends_on', jsonb_build_object('tasks', jsonb_build_array(last), 'on', 'ended')));
     END IF;
-    RETURN final;
+    IF tasks <> '[]' THEN
+        INSERT INTO dts.workflow_node (run, node, idx, task) SELECT r.id, tasks -> (s.n - 1)::int ->> 'name', 0, s.id FROM dts.submit_many(tasks) WITH ORDINALITY s(id, n)
+        ON CONFLICT (run, node, idx) DO UPDATE SET task = EXCLUDED.task;
+    END IF;
 END $$;
-COMMENT ON FUNCTION dts._end_run(dts.workflow_run, jsonb) IS 'Ends a run whose nodes have all ended. Returns its state.';
+COMMENT ON FUNCTION dts._end_run(dts.workflow_run, jsonb) IS 'Ends a run whose nodes have all ended. Its state, and what else is wrong with it.';
 
 CREATE FUNCTION dts._handler_task(r dts.workflow_run, name text, n jsonb, doc jsonb, after text) RETURNS jsonb
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$

@@ -21,6 +21,7 @@ BEGIN
     END IF;
     IF g.id IS NULL THEN
         s.action := 'wait';
+        PERFORM dts._changed('signal', 0);  -- it may have come while it looked
         s.at := CASE WHEN jsonb_typeof(what) = 'object' AND what ? 'expires' THEN COALESCE((x.memory ->> 'since')::timestamptz, clock_timestamp()) + (what ->> 'expires')::interval END;
         UPDATE dts.workflow_node y SET memory = jsonb_build_object('since', COALESCE(x.memory -> 'since', to_jsonb(clock_timestamp())), 'signal', wanted,
             'seen', seen) WHERE y.run = r.id AND y.node = x.node AND y.idx = 0;
@@ -37,7 +38,7 @@ COMMENT ON FUNCTION dts._step_signal(dts.workflow_run, dts.workflow_node, jsonb,
 
 CREATE FUNCTION dts._step(task bigint) RETURNS dts._step_result
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
-DECLARE s dts._step_result; x dts.workflow_node; r dts.workflow_run; plan jsonb; n jsonb; doc jsonb; kind text;
+DECLARE s dts._step_result; x dts.workflow_node; r dts.workflow_run; plan jsonb; n jsonb; doc jsonb; kind text; over record;
 BEGIN
     SELECT * INTO x FROM dts.workflow_node y WHERE y.task = _step.task AND y.idx = 0;
     IF NOT FOUND THEN
@@ -46,17 +47,22 @@ BEGIN
     END IF;
     SELECT * INTO r FROM dts.workflow_run y WHERE y.id = x.run;
     SELECT y.plan INTO plan FROM dts.workflow_version y WHERE y.workflow = r.workflow AND y.version = r.version;
-    IF x.node = '(end)' THEN
+    IF x.node ~ '^\(' THEN
         -- Somebody who is cancelling the run holds its row: what he wants is not known before he commits, and he is not waited for.
         SELECT * INTO r FROM dts.workflow_run y WHERE y.id = x.run FOR UPDATE SKIP LOCKED;
-        IF NOT FOUND THEN
-            s.action := 'later'; s.at := clock_timestamp() + '50 ms'::interval;
+        IF NOT FOUND OR r.gate IS NOT NULL AND NOT dts._lock_gate(r.workflow, r.gate) THEN
+            s.action := 'later'; s.at := clock_timestamp() + CASE WHEN FOUND THEN '5 ms'::interval ELSE '50 ms' END;
+            RETURN s;
+        ELSIF x.node = '(left)' THEN
+            PERFORM dts._leave_gate(r);
+            s.action := 'done';
             RETURN s;
         END IF;
-        s.action := CASE dts._end_run(r, plan) WHEN 'succeeded' THEN 'done' WHEN 'failed' THEN 'end failed' ELSE 'end cancelled' END;
+        over := dts._end_run(r, plan);
+        s.action := CASE over.final WHEN 'succeeded' THEN 'done' WHEN 'failed' THEN 'end failed' ELSE 'end cancelled' END;
         s.result := (SELECT y.output FROM dts.workflow_run y WHERE y.id = r.id);
         s.message := format('run %s of workflow "%s" %s', r.id, (SELECT w.name FROM dts.workflow w WHERE w.id = r.workflow), CASE WHEN s.action = 'end failed' THEN 'failed' ELSE 'was cancelled' END)
-                     || COALESCE((SELECT format(': node "%s": %s', y.node, o.error) FROM dts.workflow_node y, dts._node_outcome(y.task, '', false) o
+                     || COALESCE(': ' || over.problem, (SELECT format(': node "%s": %s', y.node, o.error) FROM dts.workflow_node y, dts._node_outcome(y.task, '', false) o
                                   WHERE s.action = 'end failed' AND y.run = r.id AND y.idx = 0 AND plan -> 'nodes' ? y.node AND o.state IN ('failed', 'expired', 'cancelled') ORDER BY y.task LIMIT 1), '');
         RETURN s;
     END IF;
@@ -67,7 +73,13 @@ BEGIN
         RETURN s;
     ELSIF r.paused THEN
         s.action := 'wait';
+        PERFORM dts._changed('signal', 0);  -- it may have been resumed while it looked
         RETURN s;
+    ELSIF r.gate IS NOT NULL AND r.begun_at IS NULL AND r.ended_at IS NULL THEN
+        s := dts._step_gate(r.id);
+        IF s.action IS NOT NULL THEN
+            RETURN s;
+        END IF;
     END IF;
     doc := dts._doc(r, plan, COALESCE(n -> 'reads', '[]'));
     IF x.memory IS NULL THEN

@@ -26,7 +26,7 @@ COMMENT ON FUNCTION dts._run_row(oid, bigint) IS 'A run of the caller, or an err
 CREATE FUNCTION dts._wake_waiting() RETURNS bigint
     LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
     SELECT count(*) FILTER (WHERE dts._wake(x.task)) FROM dts.task t JOIN dts.workflow_node x ON x.task = t.id JOIN dts.workflow_run r ON r.id = x.run
-    WHERE t.state = 3 AND (NOT r.paused OR r.state = 'cancelling') AND (x.memory ->> 'signal' IS NULL OR r.state = 'cancelling'
+    WHERE t.state = 3 AND (NOT r.paused AND (r.gate IS NULL OR r.begun_at IS NOT NULL) OR r.state = 'cancelling') AND (x.memory ->> 'signal' IS NULL OR r.state = 'cancelling'
           OR (SELECT count(*) FROM dts.signal s WHERE s.run = x.run AND s.name = x.memory ->> 'signal' AND s.taken_by IS NULL) > COALESCE((x.memory ->> 'seen')::int, 0)) $$;
 COMMENT ON FUNCTION dts._wake_waiting() IS 'Wakes the waiting nodes that got what they wait for.';
 
@@ -106,24 +106,34 @@ COMMENT ON FUNCTION dts._resume_run(oid, bigint) IS 'dts.resume_run, as the owne
 CREATE FUNCTION dts.resume_run(run bigint) RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'dts_as_owner';
 COMMENT ON FUNCTION dts.resume_run(bigint) IS 'Lets a paused run go on.';
 
+CREATE FUNCTION dts._stop_run(run bigint, mode text) RETURNS void
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+DECLARE x record;
+BEGIN
+    UPDATE dts.workflow_run y SET state = 'cancelling', paused = false WHERE y.id = run AND y.ended_at IS NULL;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    FOR x IN SELECT n.child_run FROM dts.workflow_node n WHERE n.run = _stop_run.run AND n.child_run IS NOT NULL LOOP
+        PERFORM dts._stop_run(x.child_run, mode);
+    END LOOP;
+    FOR x IN SELECT n.task FROM dts.workflow_node n JOIN dts.task t ON t.id = n.task LEFT JOIN dts._held() h ON h.task = t.id
+             WHERE n.run = _stop_run.run AND n.node <> '(end)' AND n.child_run IS NULL AND (mode = 'now' OR h.task IS NULL AND t.state <> 2) ORDER BY t.state <> 1, n.task DESC LOOP
+        PERFORM dts.cancel(x.task);
+    END LOOP;
+END $$;
+COMMENT ON FUNCTION dts._stop_run(bigint, text) IS 'Cancels an unfinished run, and those that it has started.';
+
 CREATE FUNCTION dts._cancel_run(caller oid, run bigint, mode text) RETURNS text
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
-DECLARE r dts.workflow_run := dts._run_row(caller, run); x record;
+DECLARE r dts.workflow_run := dts._run_row(caller, run);
 BEGIN
     IF NOT COALESCE(mode, '') = ANY ('{now,graceful}') THEN
         RAISE EXCEPTION 'invalid value for argument "mode": "%"', mode USING ERRCODE = 'invalid_parameter_value', HINT = 'Use now or graceful.';
     ELSIF r.ended_at IS NOT NULL THEN
         RETURN r.state;
     END IF;
-    UPDATE dts.workflow_run y SET state = 'cancelling', paused = false WHERE y.id = r.id;
-    PERFORM dts._audit(caller, 'cancel_run', format('run %s', run), NULL, jsonb_build_object('mode', mode));
-    FOR x IN SELECT n.task, n.child_run FROM dts.workflow_node n WHERE n.run = r.id AND n.child_run IS NOT NULL LOOP
-        PERFORM dts._cancel_run(caller, x.child_run, mode);
-    END LOOP;
-    FOR x IN SELECT n.task FROM dts.workflow_node n JOIN dts.task t ON t.id = n.task LEFT JOIN dts._held() h ON h.task = t.id
-             WHERE n.run = r.id AND n.node <> '(end)' AND n.child_run IS NULL AND (mode = 'now' OR h.task IS NULL AND t.state <> 2) ORDER BY t.state <> 1, n.task DESC LOOP
-        PERFORM dts.cancel(x.task);
-    END LOOP;
+    PERFORM dts._audit(caller, 'cancel_run', format('run %s', run), NULL, jsonb_build_object('mode', mode)), dts._stop_run(r.id, mode);
     RETURN 'cancelling';
 END $$;
 COMMENT ON FUNCTION dts._cancel_run(oid, bigint, text) IS 'dts.cancel_run, as the owner of the extension.';
@@ -140,7 +150,7 @@ BEGIN
         RAISE EXCEPTION 'the workflow has no node "%"', bad USING ERRCODE = 'undefined_object', HINT = dts._similar(bad, ARRAY(SELECT jsonb_object_keys(plan -> 'nodes')));
     ELSIF r.ended_at IS NULL THEN
         RAISE EXCEPTION 'run % has not ended', run USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Wait for its end, or cancel it first.';
-    ELSIF EXISTS (SELECT FROM dts.workflow_node x JOIN dts.task t ON t.id = x.task WHERE x.run = r.id AND x.node ~ '^(on|undo)\.') THEN
+    ELSIF EXISTS (SELECT FROM dts.workflow_node x JOIN dts.task t ON t.id = x.task WHERE x.run = r.id AND x.node ~ '^(on|undo)\.|^\(left\)') THEN
         RAISE EXCEPTION 'compensation and handlers of run % have not ended', run USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'See dts.workflow_nodes.';
     END IF;
     -- These nodes, or those that did not succeed for a reason of their own; what was undone; and all that come after them.
@@ -157,8 +167,11 @@ BEGIN
     IF again IS NULL THEN
         RETURN 0;
     END IF;
-    UPDATE dts.workflow_run x SET state = 'running', ended_at = NULL, output = NULL, attempt = x.attempt + 1, params = CASE WHEN _retry_run.params IS NULL THEN x.params ELSE dts._checked_params(plan, x.params || _retry_run.params) END,
-           deadline = clock_timestamp() + (plan ->> 'deadline')::interval WHERE x.id = r.id RETURNING * INTO r;
+    IF params IS NOT NULL THEN
+        r.params := dts._checked_params(plan, r.params || params);
+    END IF;
+    UPDATE dts.workflow_run x SET state = 'running', ended_at = NULL, output = NULL, attempt = x.attempt + 1, params = r.params, gate = dts._gate_of(plan, r.params, r.workflow, r.parent_task),
+           deadline = clock_timestamp() + (plan ->> 'deadline')::interval, due_at = clock_timestamp(), begun_at = NULL, left_at = NULL WHERE x.id = r.id RETURNING * INTO r;
     -- A map, or a sub-run, that failed of itself goes on where it was. The rest runs whole: what it works on may have changed.
     DELETE FROM dts.workflow_node x WHERE x.run = r.id AND x.idx > 0 AND x.node = ANY (again) AND (x.node = ANY (nodes) OR NOT x.node = ANY (own) OR plan #> ARRAY['nodes', x.node] ? 'repeat');
     PERFORM dts._submit_nodes(r, plan, again);

@@ -20,7 +20,9 @@ DECLARE w dts.workflow := dts._workflow_row(caller, workflow); plan jsonb; doc j
 BEGIN
     SELECT v.plan INTO plan FROM dts.workflow_version v WHERE v.workflow = w.id AND v.version = w.version;
     doc := jsonb_build_object('params', dts._checked_params(plan, COALESCE(params, '{}')));
-    RETURN format('%s, version %s, with %s', workflow, w.version, doc ->> 'params') || E'\n' || (
+    RETURN format('%s, version %s, with %s', workflow, w.version, doc ->> 'params')
+        || CASE WHEN plan ? 'concurrency' THEN format(E'\nat most %s at once%s, otherwise %s', plan #>> '{concurrency,limit}', COALESCE(' of key "' || NULLIF(dts._gate_of(plan, doc -> 'params', w.id, NULL), '') || '"', ''),
+                           CASE plan #>> '{concurrency,on_conflict}' WHEN 'skip' THEN 'it is cancelled' WHEN 'replace' THEN 'those before it are cancelled' ELSE 'it waits' END) ELSE '' END || E'\n' || (
         SELECT string_agg(format('%s. %s: %s', l.layer, l.node,
                    CASE WHEN n ->> 'kind' = 'sql' THEN n #>> '{task,sql}' ELSE (n ->> 'kind') || ' ' || COALESCE(n -> 'task' ->> (n ->> 'kind'), '') END)
                || COALESCE(' with ' || (SELECT string_agg(dts._preview_value(a.value, doc), ', ' ORDER BY a.n)

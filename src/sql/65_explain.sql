@@ -85,11 +85,12 @@ END $$;
 COMMENT ON FUNCTION dts._explain_key(oid, dts.task) IS 'What holds the concurrency key of a parked task, in words.';
 
 CREATE FUNCTION dts._explain_run(caller oid, run bigint) RETURNS text
-    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
     SELECT format('run of workflow "%s", version %s: ', w.name, r.version) || CASE
         WHEN r.ended_at IS NOT NULL THEN format('%s at %s, in %s', r.state, r.ended_at, r.ended_at - r.started_at)
              || CASE WHEN r.state = 'failed' THEN format('; dts.retry_run(%s) goes on from what failed', r.id) ELSE '' END
-        ELSE CASE WHEN r.state = 'cancelling' THEN 'being cancelled' WHEN r.paused THEN format('paused; dts.resume_run(%s) lets it go on', r.id) ELSE 'running' END
+        ELSE CASE WHEN r.state = 'cancelling' THEN 'being cancelled' WHEN r.paused THEN format('paused; dts.resume_run(%s) lets it go on', r.id)
+                  WHEN r.gate IS NOT NULL AND r.begun_at IS NULL AND r.due_at <= clock_timestamp() THEN 'waiting for its turn: ' || dts._explain_gate(caller, r) || '; it has waited' ELSE 'running' END
              || format(' for %s, %s of %s nodes have ended', dts._seconds(clock_timestamp() - r.started_at), n.ended, n.total) || COALESCE('; ' || n.said, '') END
     FROM dts.workflow_run r JOIN dts.workflow w ON w.id = r.workflow,
          LATERAL (SELECT count(*) AS total, count(*) FILTER (WHERE t.id IS NULL) AS ended,
@@ -147,7 +148,7 @@ BEGIN
     ELSIF t.state = 1 THEN
         RETURN dts._explain_blocked(task, t.need);
     ELSIF t.state = 3 THEN
-        RETURN dts._explain_waiting(task);
+        RETURN dts._explain_waiting(caller, task);
     END IF;
     IF EXISTS (SELECT FROM dts.request x WHERE x.task = _explain.task AND x.kind = 'cancel') THEN
         RETURN 'a request to cancel it stands: it will not start, and ends as cancelled';
@@ -238,6 +239,11 @@ BEGIN
            AND NOT EXISTS (SELECT FROM dts._held() h WHERE h.task = r.task)
     UNION ALL
     SELECT t.id, 'waiting', t.run_at, 'it waits, and nobody knows for what' FROM dts.task t WHERE t.state = 3 AND NOT EXISTS (SELECT FROM dts.workflow_node n WHERE n.task = t.id)
+    UNION ALL
+    SELECT r.id, 'waiting', r.due_at, 'this run may begin, and does not' FROM dts._waiting_gates() g
+    CROSS JOIN LATERAL (SELECT x.* FROM dts.workflow_run x WHERE x.workflow = g.workflow AND x.gate = g.gate AND x.left_at IS NULL AND x.begun_at IS NULL AND x.ended_at IS NULL AND x.state = 'running'
+                        AND NOT x.paused AND dts._run_alive(x.id) ORDER BY x.due_at, x.id LIMIT 1) r
+    WHERE r.due_at < now - grace AND (SELECT count(*) FROM dts._holders(r)) < dts._gate_limit(r)
     UNION ALL
     SELECT b.task, 'blocked', b.since, format('its dependencies say that it is %s', b.verdict) FROM dts._stuck_blocked(grace) b
     UNION ALL

@@ -33,14 +33,15 @@ CREATE FUNCTION dts._explain_blocked(task bigint, need int) RETURNS text
     FROM (SELECT d.outcome, d.outcome IS NOT NULL AND d.accept::int & (1 << (d.outcome - 10)) <> 0 AS accepted FROM dts.dependency d WHERE d.child = $1) e $$;
 COMMENT ON FUNCTION dts._explain_blocked(bigint, int) IS 'What a blocked task waits for, for dts.explain.';
 
-CREATE FUNCTION dts._explain_waiting(task bigint) RETURNS text
-    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+CREATE FUNCTION dts._explain_waiting(caller oid, task bigint) RETURNS text
+    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
     SELECT COALESCE((SELECT CASE WHEN r.paused THEN format('waiting: its run is paused; dts.resume_run(%s) lets it go on', r.id)
+                                 WHEN r.gate IS NOT NULL AND r.begun_at IS NULL THEN 'waiting: ' || dts._explain_gate(caller, r)
                                  WHEN n.memory ->> 'signal' ~ '^approval:' THEN format('waiting for approval: dts.approve(%s, %L) or dts.reject', r.id, n.node)
                                  ELSE format('waiting for a signal: dts.signal(%s, %L)', r.id, n.memory ->> 'signal') END
-                            || COALESCE((SELECT format('; it expires at %s', t.expires_at) FROM dts.task t WHERE t.id = $1 AND t.expires_at IS NOT NULL), '')
-                     FROM dts.workflow_node n JOIN dts.workflow_run r ON r.id = n.run WHERE n.task = $1 LIMIT 1), 'waiting, but for nothing that is known') $$;
-COMMENT ON FUNCTION dts._explain_waiting(bigint) IS 'What a waiting task waits for, for dts.explain.';
+                            || COALESCE((SELECT format('; it expires at %s', t.expires_at) FROM dts.task t WHERE t.id = $2 AND t.expires_at IS NOT NULL), '')
+                     FROM dts.workflow_node n JOIN dts.workflow_run r ON r.id = n.run WHERE n.task = $2 LIMIT 1), 'waiting, but for nothing that is known') $$;
+COMMENT ON FUNCTION dts._explain_waiting(oid, bigint) IS 'What a waiting task waits for, for dts.explain.';
 
 -- A task is stuck if its edges, read in full, decide it, and have for long. Kept in step with src/core/dependency.hpp by a test.
 CREATE FUNCTION dts._stuck_blocked(grace interval) RETURNS TABLE (task bigint, since timestamptz, verdict text)

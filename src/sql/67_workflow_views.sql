@@ -8,12 +8,12 @@ WHERE w.dropped_at IS NULL AND dts._caller_may(w.owner);
 COMMENT ON VIEW dts.workflows IS 'Workflows of the current role, in their current version.';
 
 CREATE VIEW dts.workflow_runs WITH (security_barrier) AS
-SELECT r.id, w.name AS workflow, r.version, dts._role_name(r.owner) AS owner, CASE WHEN r.paused AND r.ended_at IS NULL THEN 'paused' ELSE r.state END AS state, r.attempt, r.key,
-       CASE WHEN dts._caller_may(r.owner) THEN r.params END AS params, CASE WHEN dts._caller_may(r.owner) THEN r.output END AS output, r.labels, r.started_at, r.ended_at, r.deadline, v.definition,
+SELECT r.id, w.name AS workflow, r.version, dts._role_name(r.owner) AS owner, CASE WHEN r.paused AND r.ended_at IS NULL THEN 'paused' WHEN r.gate IS NOT NULL AND r.begun_at IS NULL AND r.state = 'running' AND r.due_at <= pg_catalog.clock_timestamp() THEN 'waiting' ELSE r.state END AS state, r.attempt, r.key,
+       CASE WHEN dts._caller_may(r.owner) THEN r.params END AS params, CASE WHEN dts._caller_may(r.owner) THEN r.output END AS output, r.labels, r.gate AS concurrency_key, r.started_at, r.begun_at, r.ended_at, r.deadline, v.definition,
        (SELECT n.run FROM dts.workflow_node n WHERE n.task = r.parent_task LIMIT 1) AS parent_run
 FROM dts.workflow_run r JOIN dts.workflow w ON w.id = r.workflow JOIN dts.workflow_version v ON v.workflow = r.workflow AND v.version = r.version
 WHERE dts._caller_sees(r.owner);
-COMMENT ON VIEW dts.workflow_runs IS 'Instances of workflows, running and ended within retention.';
+COMMENT ON VIEW dts.workflow_runs IS 'Instances of workflows, running and ended within retention. begun_at: when the run got its turn, if its workflow limits how many may be under way.';
 
 CREATE VIEW dts.workflow_nodes WITH (security_barrier) AS
 SELECT n.run, n.node, NULLIF(n.idx, 0) AS item, v.plan #>> ARRAY['nodes', n.node, 'kind'] AS kind, n.task,
@@ -24,7 +24,7 @@ LEFT JOIN dts.task t ON t.id = n.task
 LEFT JOIN LATERAL (SELECT dts._state_name(x.outcome) AS state, CASE WHEN dts._caller_may(r.owner) THEN x.error ->> 'message' END AS error, x.result::jsonb AS output,
                           COALESCE(x.started_at, x.ended_at) AS started_at, x.ended_at
                    FROM dts.run x WHERE x.task = n.task AND x.outcome <> 20 ORDER BY x.ended_at DESC LIMIT 1) o ON t.id IS NULL
-WHERE n.node <> '(end)' AND (n.node !~ '\.' OR n.node ~ '^(on|undo)\.') AND dts._caller_sees(r.owner);
+WHERE n.node !~ '^\(' AND (n.node !~ '\.' OR n.node ~ '^(on|undo)\.') AND dts._caller_sees(r.owner);
 COMMENT ON VIEW dts.workflow_nodes IS 'The nodes of runs, and the items of their maps and turns of their loops, with the task that does the work. dts.explain(task) says why one waits.';
 
 CREATE FUNCTION dts.graph(run bigint) RETURNS text

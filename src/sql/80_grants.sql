@@ -34,14 +34,14 @@ CREATE FUNCTION dts._view_helpers() RETURNS text[] LANGUAGE sql IMMUTABLE PARALL
                        'state', 'version', '_reading', 'check_timing', 'next_runs', '_schedule_runs', '_due_times', '_waiting_agents', '_hosts'] $$;
 COMMENT ON FUNCTION dts._view_helpers() IS 'Functions that the public views call with the rights of the reader.';
 CREATE FUNCTION dts._user_functions() RETURNS text[] LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
-    AS $$ SELECT ARRAY['submit', 'submit_handler', 'submit_many', 'submit_handler_many', 'after', 'current_task', 'parent_results', '_parents', 'node', 'param',
+    AS $$ SELECT ARRAY['submit', 'submit_handler', 'submit_many', 'submit_handler_many', 'after', 'current_task', 'parent_results', '_parents', 'node', 'param', 'workflow_options',
                        'create_workflow', 'drop_workflow', 'validate_workflow', 'start', 'start_many', 'signal', 'approve', 'reject', 'pause_run', 'resume_run',
                        'cancel_run', 'retry_run', 'set_node', 'graph', 'timeline', 'cancel', 'reschedule', 'set_priority', 'retry', 'redrive', 'redrive_queue', 'progress',
                        'wait', 'result', 'explain', 'create_handler', 'alter_handler', 'drop_handler', 'schedule', 'alter_schedule', 'unschedule', 'pause_schedule',
                        'resume_schedule', 'run_now', 'backfill', 'cancel_backfill', 'agenda', '_agenda_text', 'explain_schedule', 'scheduled_for', 'scheduled', '_schedule_tag',
                        'create_calendar', 'alter_calendar', 'drop_calendar', 'create_notification', 'alter_notification', 'drop_notification', 'submit_command', 'task_log',
                        'submit_http', 'submit_mail', 'create_secret', 'alter_secret', 'drop_secret', 'create_request_handler', 'alter_request_handler', 'after_batch',
-                       'batch_progress', '_given',
+                       'batch_progress', '_given', '_definition',
                        'preview', 'emit', 'on_event', 'on_change', 'drop_subscription'] $$;
 COMMENT ON FUNCTION dts._user_functions() IS 'What dts.grant_usage grants.';
 CREATE FUNCTION dts._admin_functions() RETURNS text[] LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp

@@ -195,6 +195,7 @@ enum Event : uint32 {
   kAgentCalled = 1 << 23,  // an agent was woken: look whether it came
   kAgentLease = 1 << 24,   // an agent's lease is new, or changed
   kSignals = 1 << 17,      // waiting tasks may have got what they wait for
+  kGates = 1 << 18,        // a run may have its turn that somebody held
   kAgenda = 1 << 16,       // blocked tasks to look at
   kSchedules = 1 << 20,    // schedules changed
   kScheduleRun = 1 << 21,  // a run ended for whose end its schedule waits

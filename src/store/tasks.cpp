@@ -187,7 +187,8 @@ void TaskTable::insert_index_entries(HeapTuple tuple, const Task& t) {
     const Datum until = TimestampTzGetDatum(t.lease_until);
     insert_entry(need(lease_, indexes.lease), heap_, tuple, &until, false);
   }
-  if (t.state == core::State::Blocked) insert_entry(need(blocked_, indexes.blocked), heap_, tuple, &id, false);
+  if (t.state == core::State::Blocked || t.state == core::State::Waiting)
+    insert_entry(need(blocked_, indexes.blocked), heap_, tuple, &id, false);
   if (t.ckey != 0) {
     const Datum key[] = {Int64GetDatum(t.ckey), id};
     insert_entry(need(ckey_, indexes.ckey), heap_, tuple, key, false);

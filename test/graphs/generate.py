@@ -118,6 +118,9 @@ class Generator:
         on = {h: {'sql': self.answer(f'on.{h}/0')} | self.attempts() for h in ('success', 'failure', 'cancel', 'exit') if self.chance(0.3)}
         if on:
             definition['on'] = on
+        # What others call may have to wait for its turn: that decides when, and never what. (Nothing in it waits for somebody from outside.)
+        if size <= 4 and self.chance(0.5):
+            definition['concurrency'] = self.pick(1, {'limit': 2}, {'limit': 1, 'key': '${params.one}'})
         plain = [n for n, d in nodes.items() if 'sql' in d]
         if plain:
             definition['output'] = {'last': f'${{nodes.{plain[-1]}.output?}}'}

@@ -21,7 +21,7 @@ SELECT dts.revoke_all('priv_revoked');
 -- The matrix. g: dts.grant_agent, u: dts.grant_usage, m: dts.grant_monitor, a: dts.grant_admin gives it. A new function must be entered here.
 CREATE TABLE may (name text, roles text);
 INSERT INTO may VALUES
-    ('submit', 'ua'), ('submit_handler', 'ua'), ('submit_many', 'ua'), ('submit_handler_many', 'ua'), ('after', 'ua'), ('after_batch', 'ua'), ('batch_progress', 'ua'), ('current_task', 'ua'), ('parent_results', 'ua'), ('node', 'ua'), ('param', 'ua'), ('create_workflow', 'ua'), ('drop_workflow', 'ua'), ('validate_workflow', 'ua'),
+    ('submit', 'ua'), ('submit_handler', 'ua'), ('submit_many', 'ua'), ('submit_handler_many', 'ua'), ('after', 'ua'), ('after_batch', 'ua'), ('batch_progress', 'ua'), ('current_task', 'ua'), ('parent_results', 'ua'), ('node', 'ua'), ('param', 'ua'), ('workflow_options', 'ua'), ('create_workflow', 'ua'), ('drop_workflow', 'ua'), ('validate_workflow', 'ua'),
     ('start', 'ua'), ('start_many', 'ua'), ('signal', 'ua'), ('approve', 'ua'), ('reject', 'ua'), ('pause_run', 'ua'), ('resume_run', 'ua'), ('cancel_run', 'ua'), ('retry_run', 'ua'),
     ('set_node', 'ua'), ('graph', 'ua'), ('timeline', 'ua'), ('cancel', 'ua'), ('reschedule', 'ua'), ('set_priority', 'ua'),
     ('retry', 'ua'), ('redrive', 'ua'), ('redrive_queue', 'ua'), ('progress', 'ua'), ('wait', 'ua'), ('result', 'ua'), ('explain', 'ua'), ('create_handler', 'ua'), ('alter_handler', 'ua'),
@@ -38,7 +38,7 @@ INSERT INTO helper VALUES
     ('_waiting_agents', 'uma'),
     ('_state_name', 'uma'), ('_kind_name', 'uma'), ('_role_name', 'uma'), ('_slots', 'uma'), ('_held', 'uma'), ('_queue_stats', 'uma'), ('_limit_state', 'uma'), ('_hosts', 'uma'), ('_progress', 'uma'), ('_caller_may', 'uma'), ('_caller_sees', 'uma'),
     ('_reading', 'uma'), ('_due_times', 'uma'), ('_schedule_runs', 'uma'), ('_schedule_tag', 'ua'), ('_agenda_text', 'ua'), ('_import_pg_cron_json', 'a'),
-    ('_state', 'uma'), ('_parents', 'ua'), ('_given', 'ua'), ('_admin_marker', 'a'), ('_monitor_marker', 'm'), ('_database_stats', 'ma'), ('_fence', 'ma');
+    ('_state', 'uma'), ('_parents', 'ua'), ('_given', 'ua'), ('_definition', 'ua'), ('_admin_marker', 'a'), ('_monitor_marker', 'm'), ('_database_stats', 'ma'), ('_fence', 'ma');
 CREATE TABLE kind (letter text, role text);
 INSERT INTO kind VALUES ('-', 'priv_nothing'), ('-', 'priv_revoked'), ('u', 'priv_a'), ('u', 'priv_member'), ('m', 'priv_monitor'), ('a', 'priv_admin'), ('g', 'priv_agent');
 

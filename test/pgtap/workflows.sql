@@ -327,6 +327,12 @@ SELECT dts.start('items') AS run \gset
 CALL dts.wait(:run, '30 s') \gset
 SELECT is((SELECT array_agg(node || item ORDER BY node, item)::text FROM dts.workflow_nodes WHERE run = :run AND item IS NOT NULL AND state = 'succeeded'), '{b1,b2,b3,c1,c2}', 'items alone are a map');
 SELECT is((SELECT count(*) FROM dts.validate_workflow('{"nodes": {"a": {"sql": "SELECT 1", "map": 5}}}')), 1::bigint, 'a number is none');
+-- An output that cannot be made fails the run; it ends all the same.
+SELECT dts.create_workflow('no output', '{"nodes": {"a": {"sql": "SELECT 1 AS x"}}, "output": "${nodes.a.output.y}", "on": {"failure": {"sql": "SELECT does(''no output'')"}}}') AS v \gset
+SELECT dts.start('no output') AS run \gset
+SELECT is(ended(:run), 'failed', 'an output that is not there');
+SELECT matches(dts.explain((SELECT task FROM dts.workflow_node WHERE run = :run AND node = '(end)')), 'its output: "\$\{nodes.a.output.y\}" has no value', 'and says so');
+SELECT is((SELECT count(*) FROM did WHERE what = 'no output'), 1::bigint, 'with its handler');
 -- A run where a task is asked for.
 SELECT dts.create_workflow('stands', '{"nodes": {"a": {"sql": "SELECT 42 AS x"}}, "output": "${nodes.a.output.x}"}');
 SELECT dts.create_workflow('falls', dts.node('a', 'SELECT 1/0', max_attempts => 1));
