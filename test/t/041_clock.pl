@@ -7,39 +7,13 @@ use lib "$FindBin::Bin/../perl";
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use DtsClock;
 use DtsNode;
 
-my $folder = PostgreSQL::Test::Utils::tempdir();
-my ($library, $file) = ("$folder/clock_shift.so", "$folder/shift");
-my $source = "$FindBin::Bin/../clock/clock_shift.c";
-plan skip_all => 'no C compiler' if system("cc -shared -fPIC -O1 -o $library $source 2>/dev/null") != 0;
-
-# clock(SECONDS): how far the server's clock is off from now on. All its processes see it at once; the kernel, which would tell the scheduler
-# of a clock that was set, knows nothing of it, so a reload does.
-sub clock {
-	my ($node, $seconds) = @_;
-	open my $out, '+<', $file or die $!;
-	syswrite $out, pack('q', $seconds * 1_000_000) or die $!;
-	close $out;
-	$node->reload if defined $node;
-	return;
-}
-
-sub shifted {
-	my ($body) = @_;
-	local $ENV{LD_PRELOAD} = $library;
-	local $ENV{CLOCK_SHIFT_FILE} = $file;
-	return $body->();
-}
-
-{
-	open my $out, '>', $file or die $!;
-	print $out pack('q', 0);
-	close $out;
-}
+my $clock = DtsClock->new or plan skip_all => 'no C compiler';
 my $node = DtsNode->new('main');
 $node->init(conf => "restart_after_crash = on\n");
-shifted(sub { $node->start });
+$clock->under(sub { $node->start });
 my $sql = sub { return $node->safe_psql('postgres', @_) };
 $sql->('CREATE EXTENSION dts; CREATE TABLE effect (schedule text, due timestamptz)');
 my $effect = 'INSERT INTO effect SELECT schedule, due_at FROM dts.scheduled()';
@@ -72,7 +46,7 @@ my $began = time;
 is(abs($sql->('SELECT extract(epoch FROM clock_timestamp())::int') - time) < 5, 1, 'the server has the right time');
 
 # ---- five hours forward
-clock($node, 5 * 3600);
+$clock->set(5 * 3600, $node);
 $node->wait_for(q{SELECT count(DISTINCT schedule) FROM dts.fires WHERE schedule LIKE 'hour-%' AND reason = 'missed'}, '2');
 is(abs($sql->('SELECT extract(epoch FROM clock_timestamp())::int') - time - 5 * 3600) < 5, 1, 'the server believes in the new time');
 like($sql->(q{SELECT sum(count) FROM dts.fires WHERE schedule = 'hour-skip'}), qr/^[56]$/, 'skip: the hours are on record');
@@ -91,7 +65,7 @@ $sql->('CREATE TABLE good ()');
 $sql->('DROP TABLE good');
 my $retried = $sql->(q{SELECT dts.submit('TABLE good', queue => 'late')});
 $node->wait_for("SELECT attempts FROM dts.tasks WHERE id = $retried AND state <> 'running'", '1');
-clock($node, 3 * 3600);
+$clock->set(3 * 3600, $node);
 $sql->('CREATE TABLE good ()');
 beats('drift', 'back');
 $sql->(q{SELECT dts.resume('held')});
@@ -109,13 +83,13 @@ is($sql->("SELECT next_run > clock_timestamp() + '1 hour'::interval FROM dts.sch
 # ---- a server that starts with a clock before its marks
 $sql->("SELECT dts.cancel($asked), dts.pause_schedule('drift')");
 $node->wait_done;
-shifted(sub { $node->restart });
+$clock->under(sub { $node->restart });
 $node->wait_for(q{SELECT count(*) FROM dts.workers WHERE kind = 'scheduler'}, '1');
 cmp_ok($sql->(q{SELECT count(*) FROM dts.fires WHERE schedule IN ('sec', 'hour-skip', 'hour-once')}), '<=', $decided + 1, 'restart before the mark: nothing is fired again');
 
 # ---- the clock is right again, step by step
 for my $offset (4 * 3600, 5 * 3600 + (time - $began) + 5, 5 * 3600 + 300, 5 * 3600 + 290) {
-	clock($node, $offset);
+	$clock->set($offset, $node);
 }
 beats('sec', 'there again');
 exactly_once('after all steps');
