@@ -80,6 +80,38 @@ pass('back: new tasks run');
 cmp_ok($sql->(q{SELECT count(*) FROM dts.fires WHERE schedule IN ('sec', 'hour-skip', 'hour-once')}), '<=', $decided + 1, 'back: nothing is fired before the clock has passed the mark');
 is($sql->("SELECT next_run > clock_timestamp() + '1 hour'::interval FROM dts.schedules WHERE name = 'sec'"), 't', 'back: and the view says when');
 
+# ---- what dts notes in memory follows the clock: here another hour back
+$sql->(q{CREATE ROLE late LOGIN; CREATE ROLE agent LOGIN; SELECT dts.grant_usage('late'), dts.create_queue('out'); SELECT dts.grant_agent('agent', ARRAY['out']); ALTER ROLE late NOLOGIN});
+my $barred = $sql->(q{SELECT dts.submit('SELECT 1', owner => 'postgres')});
+$node->wait_state($barred, 'succeeded');
+$sql->(q{ALTER ROLE late LOGIN});
+my $failing = $sql->(q{SELECT dts.submit('SELECT 1', owner => 'late', delay => '500 ms')});
+$sql->(q{ALTER ROLE late NOLOGIN});
+$node->wait_for(q{SELECT dts._start_failure('late'::regrole::oid) IS NOT NULL});
+my $holder = $node->session('postgres');
+$holder->query('SELECT pg_advisory_lock(1)');
+my $first = $sql->(q{SELECT dts.submit('SELECT pg_advisory_xact_lock(1)', timeout => '10 minutes', max_attempts => 1)});
+$node->running_pid($first);
+my $command = $sql->(q{SELECT dts.submit_command(ARRAY['x'], queue => 'out', max_attempts => 1)});
+is($node->as_role('agent', q{SELECT count(*) FROM dts.claim('gone', lease => '2 s')}), '1', 'an agent has a lease, and is not heard of any more');
+$clock->set(2 * 3600, $node);
+my $second = $sql->(q{SELECT dts.submit('SELECT 1')});
+$node->wait_state($second, 'succeeded');
+pass('back: another executor is started beside a busy one');
+$sql->(q{ALTER ROLE late LOGIN});
+$node->wait_state($failing, 'succeeded');
+pass('back: a failed start is tried again as soon as it would have been');
+$node->wait_state($command, 'failed');
+pass('back: the lease of a dead agent ends');
+$clock->set(3 * 3600, $node);
+# The scheduler ends what ignores its time limit; a step of the clock is no time that passed.
+my $sweeps = $sql->(q{SELECT value FROM dts.stats() WHERE name = 'sweeps_total'});
+$node->wait_for("SELECT value > $sweeps + 1 FROM dts.stats() WHERE name = 'sweeps_total'");
+$holder->query('SELECT pg_advisory_unlock(1)');
+$node->wait_state($first, 'succeeded');
+is($node->runs_of($first), '1 succeeded', 'forward: a task does not lose the time that the clock leapt over');
+$holder->close;
+
 # ---- a server that starts with a clock before its marks
 $sql->("SELECT dts.cancel($asked), dts.pause_schedule('drift')");
 $node->wait_done;
