@@ -135,7 +135,7 @@ void add_body(StringInfo to, const http::Response& r, Jsonb* request) {
   appendStringInfoString(to, ", \"body_base64\": \"");
   const int length = pg_b64_enc_len(static_cast<int>(all.size()));
   enlargeStringInfo(to, length + 1);
-  const int n = pg_b64_encode(all.data(), static_cast<int>(all.size()), to->data + to->len, length);
+  const int n = pg_b64_encode(pg::base64_source(all.data()), static_cast<int>(all.size()), to->data + to->len, length);
   if (n > 0) to->len += n;
   to->data[to->len] = '\0';
   appendStringInfoChar(to, '"');

@@ -50,6 +50,8 @@ void forget_dropped(const Known* known, int n) {
   }
 }
 
+constexpr int64 kLongestUs = 300000000;  // between two starts of a scheduler
+
 /// Starts what is missing; returns when to look again (0: only when told).
 TimestampTz start_schedulers(const Known* known, int n) {
   TimestampTz again = 0;
@@ -62,11 +64,12 @@ TimestampTz start_schedulers(const Known* known, int n) {
       continue;
     }
     if (d->pid != 0 || d->absent || d->evicted) continue;
-    if (d->start_after <= now) {
+    // Later than any start is put off: the clock was set back since.
+    if (d->start_after <= now || d->start_after > now + kLongestUs) {
       BackgroundWorkerHandle* handle = nullptr;
       // Counted as a failure until the scheduler says that it runs: a database that cannot be entered is tried less and less often.
       d->failures = Min(d->failures + 1, 20);
-      d->start_after = now + Min(int64{1000000} << Min(d->failures - 1, 8), int64{300000000});
+      d->start_after = now + Min(int64{1000000} << Min(d->failures - 1, 8), kLongestUs);
       if (start_scheduler(d->db, &handle)) continue;
       // No worker slot is free: no fault of the database, which must not wait long once there is one.
       d->failures--;

@@ -270,13 +270,19 @@ void handle_timers(Timers& timers, TimestampTz now) {
 void follow_clock(Timers& timers) {
   const int64 step = clock_step();
   if (step > -kSecond && step < kSecond) return;
-  for (TimestampTz* const t :
-       {&timers.history, &timers.sweep, &timers.second_look, &timers.requests, &timers.keys, &timers.lanes, &timers.agenda,
-        &timers.lanes_rest, &timers.signals, &timers.signals_rest, &timers.gates, &timers.gates_rest})
+  for (TimestampTz* const t : {&timers.history, &timers.sweep, &timers.second_look, &timers.requests, &timers.keys, &timers.lanes,
+                               &timers.agenda, &timers.lanes_rest, &timers.signals, &timers.signals_rest, &timers.gates, &timers.gates_rest,
+                               &timers.agents, &timers.changes, &timers.changes_rest})
     if (*t != 0 && *t != core::kMax) *t += step;
+  pools_follow_clock(step);
+  store::lanes_follow_clock(MyDatabaseId, step);
   const TimestampTz now = GetCurrentTimestamp();
   timers.schedules = now;
-  if (step < 0 && database->gate) clock_set_back(now - step, now);
+  if (timers.late != 0) timers.late = now;
+  if (step < 0 && database->gate) {
+    clock_set_back(now - step, now);
+    timers.leases = lapse_agents(true);
+  }
 }
 
 /// The clock: store when we wake, then look once more, since a task may have become due, or come in, between look and store.

@@ -25,6 +25,14 @@ pg::Statement intervals{
     1,
     {TIMESTAMPTZOID}};
 
+/// Leases of agents end a full period after the clock was set, at the latest: their agents may be dead.
+pg::Statement leases{
+    "UPDATE dts.lease l SET until = least(pg_catalog.clock_timestamp() + l.period, l.deadline - $1 * '1 us'::interval), "
+    "deadline = l.deadline - $1 * '1 us'::interval FROM (SELECT x.token FROM dts.lease x WHERE x.until > pg_catalog.clock_timestamp() + "
+    "x.period FOR UPDATE SKIP LOCKED) o WHERE o.token = l.token",
+    1,
+    {INT8OID}};
+
 void bring_back(int64 id, TimestampTz was, TimestampTz now) {
   store::TaskTable table = store::TaskTable::open();
   store::Task t;
@@ -58,6 +66,10 @@ void clock_set_back(TimestampTz was, TimestampTz now) {
     if (n > 0) last = id[n - 1];
     CHECK_FOR_INTERRUPTS();
   }
+  in_transaction("leases after a clock was set back", [&] {
+    const Datum values[] = {Int64GetDatum(was - now)};
+    each_row(leases, values, [](uint64) {});
+  });
   in_transaction("intervals after a clock was set back", [] {
     const Datum values[] = {TimestampTzGetDatum(schedule_now())};
     each_row(intervals, values, [](uint64) {});

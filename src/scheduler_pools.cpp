@@ -220,6 +220,25 @@ void want_nothing() {
     if (store::pools[i].used && store::pools[i].db == MyDatabaseId) set_wanting(store::pools[i], false);
 }
 
+void pools_follow_clock(int64 step) {
+  for (TimestampTz& t : due_since)
+    if (t != 0) t += step;
+  for (int i = 0; i < store::shared->pool_count; i++) {
+    PoolSlot& p = store::pools[i];
+    if (!p.used || p.db != MyDatabaseId) continue;
+    for (TimestampTz* const t : {&p.wanting, &p.retry_at, &p.asked_at})
+      if (*t != 0) *t += step;
+  }
+  for (int k = 0; k < store::kMaxSlots; k++) {
+    ExecutorSlot& s = store::slots[k];
+    if (s.kind == ExecutorSlot::Kind::Free || s.db != MyDatabaseId) continue;
+    LWLockAcquire(&s.lock, LW_EXCLUSIVE);
+    for (TimestampTz* const t : {&s.since, &s.task_since, &s.deadline})
+      if (*t != 0) *t += step;
+    LWLockRelease(&s.lock);
+  }
+}
+
 long end_overdue() {
   long next = -1;
   const TimestampTz now = GetCurrentTimestamp();

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Stages that need a server with dts: sql, catalog, reference, regress, pgtap, isolation, tap. Sourced after common.sh and server.sh.
+# Stages that need a server with dts: sql, catalog, reference, regress, pgtap, isolation, tap, upgrade. Sourced after common.sh and server.sh.
 
 # One server for a stage, with dts preloaded and some slots to spare.
 start_dts_server() {
@@ -118,6 +118,8 @@ run_tap_file() {
 
 # They start servers of their own and mostly wait, so two run at a time.
 stage_tap() { tap_files test/t/*.pl; }
+
+stage_upgrade() { tap_files test/upgrade/*.pl; }
 
 tap_files() {
   local status=0

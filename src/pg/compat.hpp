@@ -79,6 +79,13 @@ inline void neutralise_transaction_timeout() {
 /// Position of this process for latches and slots (17 renamed it).
 inline Latch* latch_of(PGPROC* proc) { return &proc->procLatch; }
 
+/// Bytes as pg_b64_encode takes them (18 made them unsigned).
+#if PG_VERSION_NUM >= 180000
+inline const uint8* base64_source(const char* bytes) { return reinterpret_cast<const uint8*>(bytes); }
+#else
+inline const char* base64_source(const char* bytes) { return bytes; }
+#endif
+
 #if PG_VERSION_NUM >= 180000
 #define DTS_INDEX_BEGINSCAN(heap, index, snapshot, nkeys) index_beginscan(heap, index, snapshot, nullptr, nkeys, 0)
 #define DTS_PORTAL_RUN(portal, top, dest, qc) PortalRun(portal, FETCH_ALL, top, dest, dest, qc)

@@ -28,7 +28,7 @@ void want_executor(PoolSlot& p) {
   const DatabaseSlot* const d = database_slot(p.db, false);
   if (d != nullptr && d->proc == MyProc) return;
   const TimestampTz now = GetCurrentTimestamp();
-  if (p.executors > 0 && now - p.asked_at < 5000) return;
+  if (p.executors > 0 && now >= p.asked_at && now - p.asked_at < 5000) return;
   p.asked_at = now;
   if (p.executors == 0 || static_cast<int>(pg_atomic_read_u32(&shared->executors)) < settings::max_workers) tell_scheduler(p.db, kGrow);
 }

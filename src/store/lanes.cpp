@@ -323,4 +323,17 @@ void back_on(int slot) {
   LWLockRelease(&l.lock);
 }
 
+void lanes_follow_clock(Oid db, int64 step) {
+  LWLockAcquire(&shared->directory, LW_SHARED);
+  for (int i = 0; i < shared->lane_count; i++) {
+    LaneSlot& l = lanes[i];
+    if (!l.used || l.db != db) continue;
+    LWLockAcquire(&l.lock, LW_EXCLUSIVE);
+    const uint64 until = pg_atomic_read_u64(&l.backoff_until);
+    if (until != 0) pg_atomic_write_u64(&l.backoff_until, until + static_cast<uint64>(step));
+    LWLockRelease(&l.lock);
+  }
+  LWLockRelease(&shared->directory);
+}
+
 }  // namespace dts::store

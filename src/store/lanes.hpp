@@ -97,6 +97,8 @@ void forget_database(Oid db);
 /// Keeps a lane from being claimed for a while, longer each time; a success ends it.
 void back_off(int slot);
 void back_on(int slot);
+/// After the wall clock was set: who was put off waits as long as he would have.
+void lanes_follow_clock(Oid db, int64 step);
 
 /// Pool of (database, owner, runner), made if needed; -1 if the table is full. Couriers and agents serve all owners: their pools have none.
 /// Needs the directory lock.

@@ -8,6 +8,7 @@ package DtsChaos;
 
 use strict;
 use warnings;
+use DtsClock;
 use DtsFaults;
 use DtsNode;
 use DtsPeers;
@@ -25,13 +26,16 @@ sub new {
 	my $self = bless { small => {}, %options, done => {}, skipped => {}, recovery => {}, swept => 0, dir => PostgreSQL::Test::Utils::tempdir() }, $class;
 	srand($self->{seed});
 	my $node = $self->{node} = DtsNode->new('chaos');
+	$self->{clock} = DtsClock->new;
+	$self->{agents} = [];
+	$self->{peers} = DtsPeers->start;
 	$node->init(conf => "dts.max_workers = 4\nrestart_after_crash = on\nlog_statement = none\nmax_connections = 60\nautovacuum_naptime = 5s\nmax_wal_size = 128MB\nmin_wal_size = 32MB\n"
-		. "deadlock_timeout = 50ms\nfsync = on\n");
+		. "deadlock_timeout = 50ms\nfsync = on\ndts.smtp_tls = off\ndts.smtp_url = 'smtp://127.0.0.1:$self->{peers}{smtp}'\ndts.smtp_sender = 'dts\@example.com'\n");
 	if (my $wal = $self->{small}{wal}) {
 		my $old = $node->data_dir . '/pg_wal';
 		system('mv', $old, "$wal/pg_wal") == 0 && symlink("$wal/pg_wal", $old) or die "could not move the WAL";
 	}
-	$node->start;
+	$self->under_clock(sub { $node->start });
 	my $space = '';
 	if (my $data = $self->{small}{data}) {
 		mkdir "$data/space";
@@ -42,7 +46,6 @@ sub new {
 	$node->safe_psql($db, "CREATE EXTENSION dts; SELECT dts.create_queue('probe'), dts.create_queue('unjournalled')");
 	my $world = $self->{world} // "$FindBin::Bin/../chaos/world";
 	$node->safe_psql($db, slurp_file($_)) for sort glob "$world/*.sql";
-	$self->{peers} = DtsPeers->start;
 	$node->safe_psql($db, "INSERT INTO chaos.peer VALUES ('" . $self->{peers}->url('') . "'); SELECT dts.allow_host('127.0.0.1', schemes => '{http}', ports => '{$self->{peers}{http}}')");
 	append_to_file("$self->{dir}/act.sql",      "SELECT chaos.act();\n");
 	append_to_file("$self->{dir}/rollback.sql", "BEGIN;\nSELECT chaos.act();\nROLLBACK;\n");
@@ -61,6 +64,7 @@ sub quiet {
 # background(LIST, COMMAND...): LIST is clients, which are started anew when they are gone, or held, which end by themselves.
 sub background {
 	my ($self, $list, @command) = @_;
+	local %ENV = (%ENV, $list eq 'agents' ? (PGAPPNAME => 'agent') : ());
 	my $h = eval { IPC::Run::start(\@command, '<', \undef, '>', '/dev/null', '2>', '/dev/null') };
 	push @{ $self->{$list} }, $h if $h;
 	return;
@@ -83,6 +87,15 @@ sub keep_load {
 	my ($act, $steer) = split /\|/, $n;
 	$self->pgbench('clients', $left, '-c', 1, '-R', 20, '-f', "$dir/act.sql\@9", '-f', "$dir/rollback.sql\@1") for $act + 1 .. 3;
 	$self->pgbench('clients', $left, '-c', 1, '-f', "$dir/steer.sql") unless $steer;
+	return $self->keep_agents;
+}
+
+# Agents work until the very end: their tasks have to end, too.
+sub keep_agents {
+	my ($self) = @_;
+	my $n = $self->quiet(q{SELECT count(*) FROM pg_stat_activity WHERE application_name = 'agent'}, 'postgres') // return;
+	@{ $self->{agents} } = grep { eval { $_->pumpable } } @{ $self->{agents} };
+	$self->pgbench('agents', 100_000, '-c', 1, '-U', 'chaos_agent', '-f', "$FindBin::Bin/../chaos/agent.sql") for $n + 1 .. 2;
 	return;
 }
 
@@ -116,11 +129,13 @@ sub postmaster {
 	return $pid =~ /^\d+$/ && kill(0, $pid) ? $pid : undef;
 }
 
+sub under_clock { my ($self, $body) = @_; return $self->{clock} ? $self->{clock}->under($body) : $body->() }
+
 # control(ARGUMENT...): pg_ctl by hand, since that of the base class ends the test when the server is not as it thinks.
 sub control {
 	my ($self, @arguments) = @_;
 	my $node = $self->{node};
-	IPC::Run::run([ 'pg_ctl', '-D', $node->data_dir, '-l', $node->logfile, '-w', @arguments ], '<', \undef, '>', '/dev/null', '2>', '/dev/null');
+	$self->under_clock(sub { IPC::Run::run([ 'pg_ctl', '-D', $node->data_dir, '-l', $node->logfile, '-w', @arguments ], '<', \undef, '>', '/dev/null', '2>', '/dev/null') });
 	$node->{_pid} = $self->postmaster;
 	return;
 }
@@ -231,8 +246,10 @@ sub calm {
 	while (time < $begin + 60 + $self->{seconds}) {
 		$left = $self->quiet('SELECT count(*) FROM dts.task') // 'unknown';
 		last if $left eq '0';
+		$self->keep_agents;
 		usleep(100_000);
 	}
+	for my $h (@{ $self->{agents} }) { eval { $h->kill_kill(grace => 1) } }
 	is($left, '0', 'when all is calm, everything ends');
 	$self->{calm} = time - $begin;
 	$self->say_why if $left ne '0';
@@ -247,6 +264,7 @@ sub check {
 	my $came = "$self->{dir}/came";
 	append_to_file($came, join '', map { /[?&]k=(\d+)/ ? "$1\n" : () } $self->{peers}->requests);
 	$node->safe_psql($db, "COPY chaos.came FROM '$came'");
+	$node->safe_psql($db, 'INSERT INTO chaos.mailed VALUES ' . join ', ', map { /^Subject: chaos (\d+)/m ? "($1)" : () } 'Subject: chaos 0', map { slurp_file($_) } glob "$self->{peers}{folder}/mail.*");
 	cmp_ok($node->safe_psql($db, 'SELECT count(*) FROM chaos.journal'), '>', 20 * ($self->{seconds} > 10 ? 5 : 1), 'there was something to check');
 	for (split /\n/, $node->safe_psql($db, q{SELECT relname || '|' || obj_description(oid) FROM pg_class WHERE relnamespace = 'chaos'::regnamespace AND relname ~ '^check_' ORDER BY relname})) {
 		my ($view, $promise) = split /\|/, $_, 2;

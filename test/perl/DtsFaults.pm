@@ -54,6 +54,64 @@ sub fill {
 	return;
 }
 
+# agent(RUN): one of the programs that take commands, at random.
+sub agent { my ($c) = @_; return $c->{agents}[ int(rand(@{ $c->{agents} })) ] }
+
+# found(RUN, WHAT): something is wrong at once; the checker will say so.
+sub found { my ($c, $what) = @_; $c->quiet('INSERT INTO chaos.found (what) VALUES (' . DtsNode::quote($what) . ')'); return }
+
+# jump(RUN, SECONDS): the wall clock of the whole server is set. Where it goes back, the checker must not put instants in order.
+sub jump {
+	my ($c, $seconds) = @_;
+	my $clock = $c->{clock} or return 'needs a C compiler';
+	my $now = sub { return $c->quiet('SELECT clock_timestamp()') };
+	my $from = $now->() // return;
+	$clock->set($clock->{seconds} + $seconds);
+	$c->quiet('SELECT pg_reload_conf()', 'postgres');
+	return if $seconds > 0;
+	for (1 .. 100) {
+		last if defined $c->quiet("INSERT INTO chaos.blur VALUES (tstzrange('$from'::timestamptz + interval '$seconds s' - interval '2 s', '$from'::timestamptz + interval '2 s'))");
+		usleep(100_000);
+	}
+	return;
+}
+
+# The version of the extension changes under running tasks, and back: meanwhile nothing runs in that database.
+sub other_version {
+	my ($c) = @_;
+	chomp(my $folder = `pg_config --sharedir`);
+	$folder .= '/extension';
+	return 'needs a folder of extensions that it may write to' unless -w $folder;
+	my $version = $c->quiet('SELECT dts.version()') // return;
+	my %script = ("$folder/dts--$version--9.9chaos.sql" => "CREATE FUNCTION dts.of_chaos() RETURNS int LANGUAGE sql AS 'SELECT 1';\n", "$folder/dts--9.9chaos--$version.sql" => "DROP FUNCTION dts.of_chaos();\n");
+	for my $file (keys %script) { append_to_file($file, $script{$file}) unless -e $file }
+	$c->quiet(q{SET lock_timeout = '10s'; ALTER EXTENSION dts UPDATE TO '9.9chaos'});
+	usleep(300_000);
+	for (1 .. 100) {
+		last if defined $c->quiet("SET lock_timeout = '10s'; ALTER EXTENSION dts UPDATE TO '$version'");
+		$c->wait_alive;
+	}
+	unlink keys %script;
+	return;
+}
+
+sub drop_extension {
+	my ($c) = @_;
+	$c->quiet('CREATE DATABASE chaos_ext', 'postgres');
+	$c->quiet('CREATE EXTENSION IF NOT EXISTS dts', 'chaos_ext');
+	$c->quiet(q{SELECT dts.submit('SELECT pg_sleep(random() / 10)') FROM generate_series(1, 20)}, 'chaos_ext');
+	return if !defined $c->quiet(q{SET lock_timeout = '5s'; DROP EXTENSION dts CASCADE}, 'chaos_ext');
+	my $left = $c->quiet(q{SELECT count(*) FROM pg_namespace WHERE nspname = 'dts'}, 'chaos_ext');
+	found($c, 'objects after DROP EXTENSION') if $left;
+	for (1 .. 300) {
+		$left = $c->quiet(q{SELECT count(*) FROM dts.workers WHERE database = 'chaos_ext'});
+		return if defined $left && $left eq '0';
+		usleep(100_000);
+	}
+	found($c, 'processes after DROP EXTENSION');
+	return;
+}
+
 sub restart_with {
 	my ($c, $setting, $value, $seconds) = @_;
 	$c->stop_load;
@@ -94,6 +152,22 @@ my %faults = (
 	stop_launcher     => sub { stop_for_a_while($_[0], pid_of($_[0], 'launcher')) },
 	stop_client       => sub { stop_for_a_while($_[0], pid_of_client($_[0])) },
 	kill9_postmaster  => sub { my ($c) = @_; strike('KILL', $c->postmaster) // do { $c->stop_load; 0 } || undef },
+	stop_postmaster   => sub { stop_for_a_while($_[0], $_[0]->postmaster) },
+	# Outside of the server: what it has claimed comes back when the lease is over; one that was only slow is told that it is too late.
+	kill9_agent       => sub {
+		my ($c) = @_;
+		my $agent = agent($c) or return;
+		eval { $agent->signal('KILL'); $agent->finish };
+		return;
+	},
+	stop_agent        => sub {
+		my ($c) = @_;
+		my $agent = agent($c) or return;
+		eval { $agent->signal('STOP') };
+		usleep(2_500_000);
+		eval { $agent->signal('CONT') };
+		return;
+	},
 	immediate_stop    => sub { my ($c) = @_; $c->stop_server('immediate'); $c->start_again; return },
 	fast_restart      => sub { my ($c) = @_; $c->stop_server('fast'); $c->start_again; return },
 	# A task that kills its own process: the server restarts, and the task is a dead letter in the end.
@@ -139,6 +213,15 @@ my %faults = (
 		$c->quiet("DROP ROLE $role");
 		return;
 	},
+	rename_role       => sub {
+		my ($c) = @_;
+		$c->quiet('ALTER ROLE chaos_bob RENAME TO chaos_robert');
+		usleep(200_000);
+		for (1 .. 100) { last if defined $c->quiet('ALTER ROLE chaos_robert RENAME TO chaos_bob'); $c->wait_alive }
+		return;
+	},
+	alter_table       => sub { my ($c) = @_; $c->quiet("SET lock_timeout = '2s'; ALTER TABLE chaos.effect $_ of_chaos int") for 'ADD', 'DROP'; return },
+	alter_queue       => sub { my ($c) = @_; $c->quiet("SELECT dts.alter_queue('batch', batch_size => $_, durable => " . one_of('true', 'false') . ')') for 1, 60; return },
 	no_login          => sub { my ($c) = @_; $c->quiet('ALTER ROLE chaos_bob NOLOGIN'); usleep(200_000); $c->quiet('ALTER ROLE chaos_bob LOGIN'); return },
 	drop_queue        => sub {
 		my ($c) = @_;
@@ -166,21 +249,16 @@ my %faults = (
 		$c->quiet("DROP DATABASE $name WITH (FORCE)", 'postgres');
 		return;
 	},
-	drop_extension    => sub {
-		my ($c) = @_;
-		$c->quiet('CREATE DATABASE chaos_ext', 'postgres');
-		$c->quiet('CREATE EXTENSION IF NOT EXISTS dts', 'chaos_ext');
-		$c->quiet(q{SELECT dts.submit('SELECT pg_sleep(random() / 10)') FROM generate_series(1, 20)}, 'chaos_ext');
-		$c->quiet(q{SET lock_timeout = '5s'; DROP EXTENSION dts CASCADE}, 'chaos_ext');
-		return;
-	},
+	drop_extension    => \&drop_extension,
+	alter_extension   => \&other_version,
 	connection_storm  => sub {
 		my ($c) = @_;
 		$c->pgbench('held', 1, '-C', '-c', 70, '-f', "$c->{dir}/act.sql");
 		usleep(1_000_000);
 		return;
 	},
-	# The clock of schedules goes ahead, and comes back.
+	clock_jump        => sub { jump($_[0], one_of(-1, 1) * (2 + int(rand(9)))) },
+	# The clock of schedules alone goes ahead, and comes back.
 	clock_step        => sub { my ($c) = @_; set($c, 'dts.debug_schedule_clock', 5 + int(rand(10)) . 's'); usleep(500_000); set($c, 'dts.debug_schedule_clock'); return },
 	vacuum_full       => sub { my ($c) = @_; $c->quiet(one_of('VACUUM FULL dts.task', 'REINDEX INDEX CONCURRENTLY dts.task_claim', 'ANALYZE dts.task', 'CHECKPOINT')); return },
 	rescan            => sub { my ($c) = @_; $c->quiet('SELECT dts.rescan()'); return },

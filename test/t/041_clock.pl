@@ -6,49 +6,14 @@ use lib "$FindBin::Bin/../perl";
 
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
-use Fcntl;
-use POSIX ();
 use Test::More;
+use DtsClock;
 use DtsNode;
 
-my $folder = PostgreSQL::Test::Utils::tempdir();
-my ($library, $file) = ("$folder/clock_shift.so", "$folder/shift");
-my $source = "$FindBin::Bin/../clock/clock_shift.c";
-plan skip_all => 'no C compiler' if system("cc -shared -fPIC -O1 -o $library $source 2>/dev/null") != 0;
-
-# clock(SECONDS): how far the server's clock is off from now on. All its processes see it at once, and who asked the kernel to be told of a
-# clock that was set is told. quiet: nobody is told; a reload has the scheduler look.
-sub clock {
-	my ($node, $seconds, %how) = @_;
-	open my $out, '+<', $file or die $!;
-	syswrite $out, pack('q', $seconds * 1_000_000) or die $!;
-	close $out;
-	if ($how{quiet}) {
-		$node->reload;
-	} else {
-		sysopen my $pipe, "$file.set", O_RDWR | O_NONBLOCK or die $!;
-		syswrite $pipe, 'clockset' or die $!;
-		close $pipe;
-	}
-	return;
-}
-
-sub shifted {
-	my ($body) = @_;
-	local $ENV{LD_PRELOAD} = $library;
-	local $ENV{CLOCK_SHIFT_FILE} = $file;
-	return $body->();
-}
-
-{
-	open my $out, '>', $file or die $!;
-	print $out pack('q', 0);
-	close $out;
-	POSIX::mkfifo("$file.set", 0600) or die $!;
-}
+my $clock = DtsClock->new or plan skip_all => 'no C compiler';
 my $node = DtsNode->new('main');
 $node->init(conf => "restart_after_crash = on\n");
-shifted(sub { $node->start });
+$clock->under(sub { $node->start });
 my $sql = sub { return $node->safe_psql('postgres', @_) };
 $sql->('CREATE EXTENSION dts; CREATE TABLE effect (schedule text, due timestamptz)');
 my $effect = 'INSERT INTO effect SELECT schedule, due_at FROM dts.scheduled()';
@@ -58,11 +23,11 @@ $node->reload;
 $sql->("SELECT dts.schedule('asleep', '0 * * * *', '$effect')");
 $node->wait_for(q{SELECT wait_event_type || ' ' || wait_event FROM pg_stat_activity WHERE backend_type = 'dts scheduler' AND datname = 'postgres'}, 'Extension Extension');
 my $next = $sql->(q{SELECT next_run FROM dts.schedules WHERE name = 'asleep'});
-clock($node, $sql->("SELECT extract(epoch FROM '$next'::timestamptz - clock_timestamp())::int + 2"));
+$clock->set($sql->("SELECT extract(epoch FROM '$next'::timestamptz - clock_timestamp())::int + 2"), $node, told => 1);
 $node->wait_for("SELECT count(*) FROM effect WHERE schedule = 'asleep' AND due = '$next'", '1');
 is($sql->(q{SELECT decision, reason, lateness < '1 min' FROM dts.fires WHERE schedule = 'asleep'}), 'fired|due|t', 'asleep, and told: fired when the clock says so');
 $sql->(q{SELECT dts.unschedule('asleep'); ALTER SYSTEM RESET dts.sweep_interval; DELETE FROM effect});
-clock($node, 0);
+$clock->set(0, $node, told => 1);
 $node->reload;
 
 $sql->("SELECT dts.schedule('sec', '* * * * * *', '$effect', missed => 'all', missed_max => 20, overlap => 'allow', overlap_max => 200)");
@@ -94,7 +59,7 @@ my $began = time;
 is(abs($sql->('SELECT extract(epoch FROM clock_timestamp())::int') - time) < 5, 1, 'the server has the right time');
 
 # ---- five hours forward
-clock($node, 5 * 3600);
+$clock->set(5 * 3600, $node, told => 1);
 $node->wait_for(q{SELECT count(DISTINCT schedule) FROM dts.fires WHERE schedule LIKE 'hour-%' AND reason = 'missed'}, '2');
 is(abs($sql->('SELECT extract(epoch FROM clock_timestamp())::int') - time - 5 * 3600) < 5, 1, 'the server believes in the new time');
 like($sql->(q{SELECT sum(count) FROM dts.fires WHERE schedule = 'hour-skip'}), qr/^[56]$/, 'skip: the hours are on record');
@@ -113,7 +78,7 @@ $sql->('CREATE TABLE good ()');
 $sql->('DROP TABLE good');
 my $retried = $sql->(q{SELECT dts.submit('TABLE good', queue => 'late')});
 $node->wait_for("SELECT attempts FROM dts.tasks WHERE id = $retried AND state <> 'running'", '1');
-clock($node, 3 * 3600);
+$clock->set(3 * 3600, $node);
 $sql->('CREATE TABLE good ()');
 beats('drift', 'back');
 $sql->(q{SELECT dts.resume('held')});
@@ -128,16 +93,48 @@ pass('back: new tasks run');
 cmp_ok($sql->(q{SELECT count(*) FROM dts.fires WHERE schedule IN ('sec', 'hour-skip', 'hour-once')}), '<=', $decided + 1, 'back: nothing is fired before the clock has passed the mark');
 is($sql->("SELECT next_run > clock_timestamp() + '1 hour'::interval FROM dts.schedules WHERE name = 'sec'"), 't', 'back: and the view says when');
 
+# ---- what dts notes in memory follows the clock: here another hour back
+$sql->(q{CREATE ROLE late LOGIN; CREATE ROLE agent LOGIN; SELECT dts.grant_usage('late'), dts.create_queue('out'); SELECT dts.grant_agent('agent', ARRAY['out']); ALTER ROLE late NOLOGIN});
+my $barred = $sql->(q{SELECT dts.submit('SELECT 1', owner => 'postgres')});
+$node->wait_state($barred, 'succeeded');
+$sql->(q{ALTER ROLE late LOGIN});
+my $failing = $sql->(q{SELECT dts.submit('SELECT 1', owner => 'late', delay => '500 ms')});
+$sql->(q{ALTER ROLE late NOLOGIN});
+$node->wait_for(q{SELECT dts._start_failure('late'::regrole::oid) IS NOT NULL});
+my $holder = $node->session('postgres');
+$holder->query('SELECT pg_advisory_lock(1)');
+my $first = $sql->(q{SELECT dts.submit('SELECT pg_advisory_xact_lock(1)', timeout => '10 minutes', max_attempts => 1)});
+$node->running_pid($first);
+my $command = $sql->(q{SELECT dts.submit_command(ARRAY['x'], queue => 'out', max_attempts => 1)});
+is($node->as_role('agent', q{SELECT count(*) FROM dts.claim('gone', lease => '2 s')}), '1', 'an agent has a lease, and is not heard of any more');
+$clock->set(2 * 3600, $node);
+my $second = $sql->(q{SELECT dts.submit('SELECT 1')});
+$node->wait_state($second, 'succeeded');
+pass('back: another executor is started beside a busy one');
+$sql->(q{ALTER ROLE late LOGIN});
+$node->wait_state($failing, 'succeeded');
+pass('back: a failed start is tried again as soon as it would have been');
+$node->wait_state($command, 'failed');
+pass('back: the lease of a dead agent ends');
+$clock->set(3 * 3600, $node);
+# The scheduler ends what ignores its time limit; a step of the clock is no time that passed.
+my $sweeps = $sql->(q{SELECT value FROM dts.stats() WHERE name = 'sweeps_total'});
+$node->wait_for("SELECT value > $sweeps + 1 FROM dts.stats() WHERE name = 'sweeps_total'");
+$holder->query('SELECT pg_advisory_unlock(1)');
+$node->wait_state($first, 'succeeded');
+is($node->runs_of($first), '1 succeeded', 'forward: a task does not lose the time that the clock leapt over');
+$holder->close;
+
 # ---- a server that starts with a clock before its marks
 $sql->("SELECT dts.cancel($asked), dts.pause_schedule('drift')");
 $node->wait_done;
-shifted(sub { $node->restart });
+$clock->under(sub { $node->restart });
 $node->wait_for(q{SELECT count(*) FROM dts.workers WHERE kind = 'scheduler'}, '1');
 cmp_ok($sql->(q{SELECT count(*) FROM dts.fires WHERE schedule IN ('sec', 'hour-skip', 'hour-once')}), '<=', $decided + 1, 'restart before the mark: nothing is fired again');
 
 # ---- the clock is right again, step by step
 for my $offset (4 * 3600, 5 * 3600 + (time - $began) + 5, 5 * 3600 + 300, 5 * 3600 + 290) {
-	clock($node, $offset, quiet => $offset % 2);
+	$clock->set($offset, $node, told => $offset % 2 == 0);
 }
 beats('sec', 'there again');
 exactly_once('after all steps');

@@ -33,24 +33,24 @@ CREATE FUNCTION chaos.load_ordered() RETURNS void LANGUAGE sql AS $$ SELECT chao
 
 -- most(): the largest number of attempts of one group that were under way at the same time.
 CREATE VIEW chaos.check_limit AS
-    WITH r AS (SELECT CASE WHEN handler = 'single' THEN 'single' ELSE queue END AS what, started_at, ended_at FROM dts.runs WHERE (handler = 'single' OR queue = 'narrow') AND started_at IS NOT NULL),
+    WITH r AS (SELECT CASE WHEN handler = 'single' THEN 'single' ELSE queue END AS what, started_at, ended_at FROM chaos.clear WHERE (handler = 'single' OR queue = 'narrow') AND started_at IS NOT NULL),
          e AS (SELECT what, started_at AS at, 1 AS n FROM r UNION ALL SELECT what, ended_at, -1 FROM r),
          m AS (SELECT what, sum(n) OVER (PARTITION BY what ORDER BY at, n) AS s FROM e)
     SELECT what, max(s) FROM m GROUP BY 1 HAVING max(s) > CASE what WHEN 'single' THEN 1 ELSE 2 END;
 COMMENT ON VIEW chaos.check_limit IS 'no more tasks of a limited queue or handler run at once than the limit says';
 CREATE VIEW chaos.check_key AS
-    WITH r AS (SELECT x.queue, k.key, x.started_at, x.ended_at FROM dts.runs x JOIN chaos.keyed k USING (task) WHERE x.started_at IS NOT NULL),
+    WITH r AS (SELECT x.queue, k.key, x.started_at, x.ended_at FROM chaos.clear x JOIN chaos.keyed k USING (task) WHERE x.started_at IS NOT NULL),
          e AS (SELECT queue, key, started_at AS at, 1 AS n FROM r UNION ALL SELECT queue, key, ended_at, -1 FROM r),
          m AS (SELECT queue, key, sum(n) OVER (PARTITION BY queue, key ORDER BY at, n) AS s FROM e)
     SELECT queue, key, max(s) FROM m GROUP BY 1, 2 HAVING max(s) > 1;
 COMMENT ON VIEW chaos.check_key IS 'of the tasks with one concurrency key one runs at a time';
 -- Tokens are taken before the start: a stopped process may start what it took a little later, one for each executor.
-CREATE VIEW chaos.check_rate AS SELECT started_at, n FROM (SELECT started_at, count(*) OVER (ORDER BY started_at RANGE BETWEEN '1 second' PRECEDING AND CURRENT ROW) AS n FROM dts.runs
+CREATE VIEW chaos.check_rate AS SELECT started_at, n FROM (SELECT started_at, count(*) OVER (ORDER BY started_at RANGE BETWEEN '1 second' PRECEDING AND CURRENT ROW) AS n FROM chaos.clear
     WHERE queue = 'paced' AND started_at IS NOT NULL) x WHERE n > 20 + 8;
 COMMENT ON VIEW chaos.check_rate IS 'no more tasks of a queue with a rate start in a second than it allows, and as many more as executors may have been held up';
 CREATE VIEW chaos.check_order AS SELECT a.key, a.task AS before, a.ended_at, b.task AS after, b.started_at FROM
-    (SELECT k.key, k.task, e.ended_at, lead(k.task) OVER (PARTITION BY k.key ORDER BY k.task) AS next FROM chaos.keyed k JOIN chaos.ends e USING (task) WHERE e.queue = 'ordered' AND e.outcome = 'succeeded') a
-    JOIN (SELECT task, min(started_at) AS started_at FROM dts.runs WHERE queue = 'ordered' GROUP BY 1) b ON b.task = a.next WHERE b.started_at < a.ended_at;
+    (SELECT k.key, k.task, e.ended_at, lead(k.task) OVER (PARTITION BY k.key ORDER BY k.task) AS next FROM chaos.keyed k JOIN chaos.clear e USING (task) WHERE e.queue = 'ordered' AND e.outcome = 'succeeded') a
+    JOIN (SELECT task, min(started_at) AS started_at FROM chaos.clear WHERE queue = 'ordered' GROUP BY 1) b ON b.task = a.next WHERE b.started_at < a.ended_at;
 COMMENT ON VIEW chaos.check_order IS 'tasks of a key in a strictly ordered queue start one after another''s end, in the order of their ids, failed attempts included';
 CREATE VIEW chaos.check_places AS SELECT scope, name, running FROM dts.limits WHERE running > 0;
 COMMENT ON VIEW chaos.check_places IS 'every place of a limit is given back';

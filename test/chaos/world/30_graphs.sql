@@ -32,7 +32,7 @@ BEGIN
     id := chaos.submit('node', depends_on => dts.after(parents));
     INSERT INTO chaos.edge SELECT id, p FROM unnest(parents) p;
 END $$;
-CREATE VIEW chaos.check_dependency_order AS SELECT g.child, g.parent FROM chaos.edge g JOIN dts.runs c ON c.task = g.child LEFT JOIN chaos.ends p ON p.task = g.parent WHERE c.started_at < p.ended_at OR (c.started_at IS NOT NULL AND p.task IS NULL);
+CREATE VIEW chaos.check_dependency_order AS SELECT g.child, g.parent FROM chaos.edge g JOIN chaos.clear c ON c.task = g.child LEFT JOIN chaos.ends p ON p.task = g.parent WHERE c.started_at < p.ended_at AND NOT EXISTS (SELECT FROM chaos.blur b WHERE b.during @> p.ended_at) OR (c.started_at IS NOT NULL AND p.task IS NULL);
 COMMENT ON VIEW chaos.check_dependency_order IS 'no task starts before the tasks it depends on have ended';
 CREATE VIEW chaos.check_verdict AS SELECT g.child, c.outcome, array_agg(p.outcome) AS parents FROM chaos.edge g JOIN chaos.ends c ON c.task = g.child JOIN chaos.ends p ON p.task = g.parent
     GROUP BY 1, 2 HAVING c.outcome NOT IN ('cancelled', 'expired') AND (c.outcome = 'skipped') = bool_and(p.outcome = 'succeeded');
