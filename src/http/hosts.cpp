@@ -10,6 +10,7 @@ constexpr int64_t kCacheMs = 50000;  // libcurl keeps names for a minute
 constexpr int kEasily = 64;          // requests at once that any host gets: more connections only cost a fast one
 constexpr int64_t kRampMs = 5;       // if nothing has come back for so long, as many more are sent
 constexpr int64_t kFastUs = 10000;
+constexpr int kConnecting = 8;  // connections made at once to a host where one can serve a hundred requests
 
 }  // namespace
 
@@ -52,6 +53,7 @@ Transfer* Hosts::next(int64_t now) {
 Transfer* Hosts::first_of(Host& h, int64_t now) {
   if (h.waiting.empty() || (connections_ > 0 && h.active >= connections_)) return nullptr;
   if (h.active >= h.allowed && !grow(h, now)) return nullptr;
+  if (h.multiplexes && h.unsent >= kConnecting) return nullptr;  // sent() comes back to it
   const bool known = h.literal || h.known_until > now;
   if (!known && h.looking) return nullptr;
   if (!known && lookups_ >= lookups_most_) {
@@ -66,12 +68,14 @@ Transfer* Hosts::first_of(Host& h, int64_t now) {
     lookups_++;
   }
   h.active++;
-  t.added = true;
+  h.unsent++;
+  t.added = t.unsent = true;
   return &t;
 }
 
 bool Hosts::grow(Host& h, int64_t now) {
-  if (now - h.changed_at >= kRampMs) {
+  // Who is still being connected to has not had the chance to be slow.
+  if (now - h.changed_at >= kRampMs && h.unsent * 2 <= h.active) {
     h.allowed *= 2;
     h.changed_at = now;
     return true;
@@ -93,8 +97,20 @@ void Hosts::ramp(int64_t now) {
   }
 }
 
+void Hosts::sent(Transfer& t, int64_t now) {
+  Host& h = *t.host;
+  h.changed_at = now;
+  if (!t.unsent) return;
+  t.unsent = false;
+  h.unsent--;
+  if (h.multiplexes) touch(h);
+}
+
 void Hosts::left(Transfer& t, int64_t now) {
   Host& h = *t.host;
+  h.multiplexes |= t.multiplexed;
+  h.unsent -= t.unsent ? 1 : 0;
+  t.unsent = false;
   if (t.added) {
     h.active--;
     t.added = false;

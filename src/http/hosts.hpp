@@ -18,11 +18,13 @@ struct Transfer;
 struct Host {
   std::string name;
   int port = 0;
-  bool literal = false;    // an address: nothing to look up
-  int active = 0;          // begun and not ended
-  int open = 0;            // sockets, also idle ones
+  bool literal = false;  // an address: nothing to look up
+  int active = 0;        // begun and not ended
+  int unsent = 0;        // of those: no connection yet
+  int open = 0;          // sockets, also idle ones
+  bool multiplexes = false;
   int allowed = 0;         // at once, for now: a fast host needs no more, a slow one gets more quickly
-  int64_t changed_at = 0;  // milliseconds: when something last came back
+  int64_t changed_at = 0;  // milliseconds: when something last went out or came back
   bool looking = false;
   int64_t known_until = 0;  // milliseconds: the name is in libcurl's cache
   std::deque<Transfer*> waiting;
@@ -42,6 +44,8 @@ class Hosts {
   Transfer* next(int64_t now);
   /// A transfer that was begun, or waited, is over.
   void left(Transfer& t, int64_t now);
+  /// The request of a transfer is on its way.
+  void sent(Transfer& t, int64_t now);
   /// The name of a transfer's host is known.
   void looked_up(Transfer& t, int64_t now);
   /// Hosts from which nothing came back for a while get more. Only after all that has come was looked at.

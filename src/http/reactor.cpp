@@ -18,6 +18,7 @@ namespace dts::http {
 namespace {
 
 constexpr size_t kSpareHandles = 256;
+constexpr int kRounds = 16;  // of one turn: what has gone may make room for more
 
 int64_t now_us() {
   timespec t{};
@@ -152,7 +153,7 @@ class Multi final : public Client, public Reactor {
       overdue();
       // What has come back is known: who is silent by now is slow.
       hosts_.ramp(now_ms());
-      if (start_ready()) {
+      for (int round = 0; round < kRounds && start_ready(); round++) {
         expire();  // libcurl begins with the next expiry
         collect();
       }
@@ -190,6 +191,12 @@ class Multi final : public Client, public Reactor {
   void looked_up(Transfer& t) noexcept override {
     try {
       hosts_.looked_up(t, now_ms());
+    } catch (...) {
+    }
+  }
+  void sent(Transfer& t) noexcept override {
+    try {
+      hosts_.sent(t, now_ms());
     } catch (...) {
     }
   }

@@ -113,6 +113,7 @@ int on_request(void* self, char* ip, char*, int, int) noexcept {
   }
   t.resent += t.asked ? 1 : 0;
   t.asked = true;
+  t.reactor->sent(t);
   return CURL_PREREQFUNC_OK;
 }
 
@@ -198,6 +199,7 @@ Transfer::~Transfer() {
   for (Line& l : lines) wipe(l.text);
   wipe(password);
   wipe(key);
+  wipe(certificate);
 }
 
 CURL* Transfer::let_go() {
@@ -260,6 +262,9 @@ void Transfer::copy(const Request& r) {
   ca = own(r.ca);
   certificate = own(r.certificate);
   key = own(r.key);
+  // libcurl compares certificates, and not keys, when it looks for a connection: with the key behind it (which it skips) nobody gets one
+  // that was made with a key that he does not have.
+  if (!certificate.empty()) certificate += "\n" + key;
   special = r.mail != nullptr || !ca.empty() || !certificate.empty() || !key.empty();
   if (r.mail == nullptr) return;
   const Mail& m = *r.mail;
@@ -489,6 +494,7 @@ bool Transfer::finish(CURLcode result) {
   long code = 0;
   curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &code);
   status = static_cast<int>(code);
+  if (curl_easy_getinfo(easy, CURLINFO_HTTP_VERSION, &code) == CURLE_OK) multiplexed = code == CURL_HTTP_VERSION_2_0;
   looked_up = time_of(easy, CURLINFO_NAMELOOKUP_TIME_T);
   connected = time_of(easy, CURLINFO_CONNECT_TIME_T);
   secured = time_of(easy, CURLINFO_APPCONNECT_TIME_T);

@@ -26,6 +26,8 @@ struct Reactor {
   [[nodiscard]] virtual const std::vector<core::EgressRule>& rules(uint32_t role) const noexcept = 0;
   /// The name of a transfer's host is known: those that wait for it may go.
   virtual void looked_up(Transfer& t) noexcept = 0;
+  /// Its request is on the way.
+  virtual void sent(Transfer& t) noexcept = 0;
   /// A socket of a connection was opened, or is about to be closed.
   virtual void socket_opened(Transfer& t, int fd) noexcept = 0;
   virtual void socket_closed(int fd) noexcept = 0;
@@ -62,13 +64,14 @@ struct Transfer {
   curl_mime* mime = nullptr;
   core::Target target;
   Host* host = nullptr;
-  bool counted = false, looks = false, added = false;
+  bool counted = false, looks = false, added = false, unsent = false;
   int64_t deadline = 0;  // milliseconds, of the whole
   // come back
   Failure failure = Failure::None;
   std::string message, got_headers, got_body, last_url;
   bool cut = false, refused = false, too_many_headers = false;
-  bool asked = false;       // the request was sent, as far as we know
+  bool asked = false;  // the request was sent, as far as we know
+  bool multiplexed = false;
   bool unanswered = false;  // it would have been sent once more, which its method does not allow
   int status = 0, redirects = 0, resent = 0;
   int64_t looked_up = 0, connected = 0, secured = 0, first_byte = 0, total = 0;
