@@ -10,6 +10,8 @@ constexpr int64_t kCacheMs = 50000;  // libcurl keeps names for a minute
 constexpr int kEasily = 64;          // requests at once that any host gets: more connections only cost a fast one
 constexpr int64_t kRampMs = 5;       // if nothing has come back for so long, as many more are sent
 constexpr int64_t kFastUs = 10000;
+constexpr int kKept = 256;      // connections that are kept open to one host,
+constexpr int kIdle = 1024;     // and that wait idle to all
 constexpr int kConnecting = 8;  // connections made at once to a host where one can serve a hundred requests
 
 }  // namespace
@@ -68,6 +70,7 @@ Transfer* Hosts::first_of(Host& h, int64_t now) {
     lookups_++;
   }
   h.active++;
+  active_++;
   h.unsent++;
   t.added = t.unsent = true;
   return &t;
@@ -113,6 +116,7 @@ void Hosts::left(Transfer& t, int64_t now) {
   t.unsent = false;
   if (t.added) {
     h.active--;
+    active_--;
     t.added = false;
     h.changed_at = now;
     if (h.allowed > kEasily && t.total < kFastUs) h.allowed--;
@@ -146,8 +150,11 @@ void Hosts::looked_up(Transfer& t, int64_t now) {
 
 void Hosts::socket_closed(Host& h) {
   h.open--;
+  open_--;
   forget(h);
 }
+
+bool Hosts::keeps(const Host& h) const { return h.active <= kKept && open_ - active_ <= kIdle; }
 
 int Hosts::queued() const {
   size_t n = 0;

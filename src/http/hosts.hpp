@@ -50,7 +50,13 @@ class Hosts {
   void looked_up(Transfer& t, int64_t now);
   /// Hosts from which nothing came back for a while get more. Only after all that has come was looked at.
   void ramp(int64_t now);
+  void socket_opened(Host& h) {
+    h.open++;
+    open_++;
+  }
   void socket_closed(Host& h);
+  /// Whether the connection of a request that begins is kept: not if there are many, which are only needed now.
+  [[nodiscard]] bool keeps(const Host& h) const;
   [[nodiscard]] bool any_startable() const { return !startable_.empty(); }
   /// When ramp() should be called, -1: there is no need.
   [[nodiscard]] int64_t ramp_at() const { return ramp_at_; }
@@ -67,6 +73,7 @@ class Hosts {
   std::map<std::pair<std::string, int>, Host> hosts_;
   std::deque<Host*> startable_, blocked_, ramping_;
   int connections_ = 0, lookups_most_ = 16, lookups_ = 0;
+  int open_ = 0, active_ = 0;  // of all hosts
   int64_t ramp_at_ = -1;
 };
 

@@ -69,7 +69,9 @@ class Multi final : public Client, public Reactor {
     curl_multi_setopt(multi_, CURLMOPT_SOCKETDATA, this);
     curl_multi_setopt(multi_, CURLMOPT_TIMERFUNCTION, on_timer);
     curl_multi_setopt(multi_, CURLMOPT_TIMERDATA, this);
-    curl_multi_setopt(multi_, CURLMOPT_MAXCONNECTS, 1024L);
+    // Above it libcurl would look through all connections, busy ones too, at the end of each request: Hosts::keeps() sees to it that there
+    // are not too many.
+    curl_multi_setopt(multi_, CURLMOPT_MAXCONNECTS, 1000000L);
     curl_multi_setopt(multi_, CURLMOPT_PIPELINING, static_cast<long>(CURLPIPE_MULTIPLEX));
     return true;
   }
@@ -204,7 +206,7 @@ class Multi final : public Client, public Reactor {
     try {
       if (static_cast<size_t>(fd) >= sockets_.size()) sockets_.resize(static_cast<size_t>(fd) + 64);
       sockets_[static_cast<size_t>(fd)] = Socket{true, false, false, 0, t.host};
-      t.host->open++;
+      hosts_.socket_opened(*t.host);
     } catch (...) {  // then it is not parked
     }
   }
@@ -277,7 +279,7 @@ class Multi final : public Client, public Reactor {
   void enqueue(Transfer& t) {
     hosts_.enqueue(t);
     if (t.deadline != 0 && !t.counted) {
-      deadlines_.emplace(t.deadline, &t);
+      t.at_deadline = deadlines_.emplace(t.deadline, &t);
       t.counted = true;
     }
   }
@@ -302,7 +304,8 @@ class Multi final : public Client, public Reactor {
     } else {
       easy = curl_easy_init();
     }
-    if (easy == nullptr || !t.prepare(easy, seasoned, ca_file_.c_str()) || curl_multi_add_handle(multi_, easy) != CURLM_OK) {
+    if (easy == nullptr || !t.prepare(easy, seasoned, ca_file_.c_str(), hosts_.keeps(*t.host)) ||
+        curl_multi_add_handle(multi_, easy) != CURLM_OK) {
       t.fail(Failure::Local, "out of memory");
       leave(t);
       ended(t);
@@ -330,12 +333,7 @@ class Multi final : public Client, public Reactor {
 
   void ended(Transfer& t) {
     if (t.counted) {
-      auto [from, to] = deadlines_.equal_range(t.deadline);
-      for (; from != to; ++from)
-        if (from->second == &t) {
-          deadlines_.erase(from);
-          break;
-        }
+      deadlines_.erase(t.at_deadline);
       t.counted = false;
     }
     t.host = nullptr;
@@ -396,7 +394,7 @@ class Multi final : public Client, public Reactor {
   std::vector<core::EgressRule> none_;
   std::unordered_map<int, std::unique_ptr<Transfer>> transfers_;
   Hosts hosts_;
-  std::multimap<int64_t, Transfer*> deadlines_;
+  Deadlines deadlines_;
   std::deque<Transfer*> done_;
   std::vector<CURL*> spare_;
 };

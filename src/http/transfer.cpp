@@ -350,7 +350,7 @@ void season(CURL* easy, bool mail, const char* ca_file) {
 
 }  // namespace
 
-bool Transfer::prepare(CURL* handle, bool seasoned, const char* ca_file) {
+bool Transfer::prepare(CURL* handle, bool seasoned, const char* ca_file, bool keep) {
   easy = handle;
   error[0] = '\0';
   if (!seasoned) season(easy, is_mail, ca_file);
@@ -367,11 +367,12 @@ bool Transfer::prepare(CURL* handle, bool seasoned, const char* ca_file) {
   if (is_mail) return prepare_mail();
   curl_easy_setopt(easy, CURLOPT_PREREQDATA, this);
   curl_easy_setopt(easy, CURLOPT_HEADERDATA, this);
-  return prepare_http();
+  return prepare_http(keep);
 }
 
-bool Transfer::prepare_http() {
+bool Transfer::prepare_http(bool keep) {
   asked = false;
+  curl_easy_setopt(easy, CURLOPT_FORBID_REUSE, keep ? 0L : 1L);
   // What may not be sent twice does not take a connection that the peer may be closing right now.
   // libcurl would look for an idle connection among all there are to the host, which takes long if these are thousands.
   curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, target.scheme == "http" && host->open < host->active ? 1L : 0L);

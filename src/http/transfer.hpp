@@ -3,6 +3,7 @@
 
 #include <curl/curl.h>
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -32,6 +33,9 @@ struct Reactor {
   virtual void socket_opened(Transfer& t, int fd) noexcept = 0;
   virtual void socket_closed(int fd) noexcept = 0;
 };
+
+struct Transfer;
+using Deadlines = std::multimap<int64_t, Transfer*>;
 
 struct Transfer {
   Reactor* reactor = nullptr;
@@ -66,6 +70,7 @@ struct Transfer {
   Host* host = nullptr;
   bool counted = false, looks = false, added = false, unsent = false;
   int64_t deadline = 0;  // milliseconds, of the whole
+  Deadlines::iterator at_deadline;
   // come back
   Failure failure = Failure::None;
   std::string message, got_headers, got_body, last_url;
@@ -88,7 +93,8 @@ struct Transfer {
   /// Whether its handle can be used again for another such request without being reset.
   [[nodiscard]] bool plain() const { return !special; }
   /// Makes the handle ready; false for want of memory. `seasoned`: it was used for a plain request, and has what all of them need.
-  bool prepare(CURL* handle, bool seasoned, const char* ca_file);
+  /// `keep`: its connection may serve others afterwards.
+  bool prepare(CURL* handle, bool seasoned, const char* ca_file, bool keep);
   /// The handle is done with this result. True if it goes on with another request (a redirect).
   bool finish(CURLcode result);
   void fail(Failure why, std::string what);
@@ -98,7 +104,7 @@ struct Transfer {
   CURL* let_go();
 
  private:
-  bool prepare_http();
+  bool prepare_http(bool keep);
   bool prepare_mail();
   bool redirect();
 };
