@@ -18,7 +18,8 @@ using store::Outcome;
 using store::Task;
 using store::TaskTable;
 
-constexpr int kAtOnce = 256;
+constexpr int kAtOnce = 1024;         // claimed with one flush of the log, which costs as much as some hundred requests
+constexpr int kQueued = kAtOnce / 2;  // as many wait for their host, and nothing more is claimed
 constexpr int64 kRulesUs = 10000000;  // memberships of roles change without a word: rules are read again after this
 
 /// What the claim of this turn holds. Plain data; its texts are in the memory of the turn.
@@ -28,8 +29,18 @@ struct Claim {
   Rendered* rendered[kAtOnce];
   int lane_slot = -1;  // claimed from last: backs off if the transaction fails
   bool wrote = false, charged = false;
+  int tokens = 0;  // left of those below: many random bytes at once cost little more than a few
+  pg_uuid_t token[64];
 };
 Claim claim;
+
+pg_uuid_t next_token() {
+  if (claim.tokens == 0) {
+    if (!pg_strong_random(claim.token, sizeof(claim.token))) ereport(ERROR, (errmsg("could not make a random token")));
+    claim.tokens = lengthof(claim.token);
+  }
+  return claim.token[--claim.tokens];
+}
 
 /// Rules of a role, for the client: read again when definitions have changed.
 void refresh_rules(Oid role) {
@@ -120,7 +131,7 @@ bool take(TaskTable& table, const Task& t, const LaneInfo& lane, int transfer) {
   }
   leased.has_token = leased.has_lease = true;
   leased.lease_until = DT_NOEND;  // it lives as long as this process
-  if (!pg_strong_random(&leased.token, sizeof(leased.token))) ereport(ERROR, (errmsg("could not make a random token")));
+  leased.token = next_token();
   table.update(t, leased, lane, lane);
   if (t.ckey != 0) store::key_leased(t.ckey, t.id);
   refresh_rules(lane.owner);
@@ -226,9 +237,11 @@ void undo(const ErrorData* error) {
 bool courier_claim() {
   const int room = Min(Min(store::transfers_free(), courier.most - courier.client->active()), kAtOnce);
   // What is claimed is on its way at once: attempts that a crash takes back were really begun.
-  if (room <= 0 || courier.client->queued() >= kAtOnce / 2 || store::choose_lane(courier.pool, GetCurrentTimestamp()) < 0) return false;
+  if (room <= 0 || courier.client->queued() >= kQueued || store::choose_lane(courier.pool, GetCurrentTimestamp()) < 0) return false;
   store::slot_idle(courier.slot, false);
-  claim = Claim();
+  claim.n = 0;
+  claim.lane_slot = -1;
+  claim.wrote = claim.charged = false;
   reserved_count = courier.reserved = 0;
   MemoryContextReset(courier.memory);
   MemoryContextSwitchTo(courier.memory);

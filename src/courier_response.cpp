@@ -159,10 +159,25 @@ void add_headers(StringInfo to, const http::Response& r, Jsonb* request) {
   appendStringInfoChar(to, '}');
 }
 
+/// Microseconds as milliseconds: "12.345".
+void add_ms(StringInfo to, const char* name, int64 us) {
+  char digits[MAXINT8LEN + 1];
+  const int n = pg_lltoa(us / 1000, digits);
+  const int rest = static_cast<int>(us % 1000);
+  const char decimals[] = {'.', static_cast<char>('0' + rest / 100), static_cast<char>('0' + rest / 10 % 10),
+                           static_cast<char>('0' + rest % 10)};
+  appendStringInfoString(to, name);
+  appendBinaryStringInfo(to, digits, n);
+  appendBinaryStringInfo(to, decimals, sizeof(decimals));
+}
+
 void add_timings(StringInfo to, const http::Response& r) {
-  appendStringInfo(to, ", \"timings\": {\"name\": %.3f, \"connect\": %.3f, \"tls\": %.3f, \"first_byte\": %.3f, \"total\": %.3f}",
-                   static_cast<double>(r.looked_up) / 1000, static_cast<double>(r.connected) / 1000, static_cast<double>(r.secured) / 1000,
-                   static_cast<double>(r.first_byte) / 1000, static_cast<double>(r.total) / 1000);
+  add_ms(to, ", \"timings\": {\"name\": ", Max(r.looked_up, int64{0}));
+  add_ms(to, ", \"connect\": ", Max(r.connected, int64{0}));
+  add_ms(to, ", \"tls\": ", Max(r.secured, int64{0}));
+  add_ms(to, ", \"first_byte\": ", Max(r.first_byte, int64{0}));
+  add_ms(to, ", \"total\": ", Max(r.total, int64{0}));
+  appendStringInfoChar(to, '}');
 }
 
 const char* result_of(const http::Response& r, core::Kind kind, Jsonb* request, int* length) {
@@ -173,6 +188,7 @@ const char* result_of(const http::Response& r, core::Kind kind, Jsonb* request, 
     add_headers(&s, r, request);
     add_body(&s, r, request);
     if (r.cut) appendStringInfoString(&s, ", \"cut\": true");
+    if (r.resent > 0) appendStringInfo(&s, ", \"resent\": %d", r.resent);
     if (r.redirects > 0) {
       appendStringInfo(&s, ", \"redirects\": %d, \"url\": ", r.redirects);
       add_string(&s, r.url);

@@ -33,8 +33,8 @@ struct Render {
   const JsonbContainer* payload;
   const char* host;  // that secrets are asked for; "" until it is known
   Rendered out;
-  http::Text secrets[2 * kSecrets];
-  http::Text headers[kHeaders];
+  http::Text* secrets;  // what is used of these two is copied in the end
+  http::Text* headers;
 };
 
 /// Where a text stands: a value is escaped for it.
@@ -692,8 +692,17 @@ bool is_retryable(Jsonb* request, int status) {
   return given ? yes : core::is_retryable(status);
 }
 
+namespace {
+const http::Text* copied(const http::Text* from, int n) {
+  const Size size = sizeof(http::Text) * static_cast<Size>(n);
+  return n == 0 ? nullptr : static_cast<http::Text*>(memcpy(palloc(size), from, size));
+}
+}  // namespace
+
 Rendered render_request(const store::Task& task, Jsonb* request, Jsonb* payload, Oid role) {
-  auto* const r = new (palloc0(sizeof(Render))) Render{task, role, nullptr, nullptr, "", {}, {}, {}};
+  static http::Text secrets[2 * kSecrets], headers[kHeaders];
+  Render whole{task, role, nullptr, nullptr, "", {}, secrets, headers};
+  Render* const r = &whole;
   JsonbValue v;
   if (member(&request->root, "values", &v) && v.type == jbvBinary) r->doc = v.val.binary.data;
   if (payload != nullptr) r->payload = &payload->root;
@@ -703,8 +712,8 @@ Rendered render_request(const store::Task& task, Jsonb* request, Jsonb* payload,
     render_http(r, request);
   http::Request& q = r->out.request;
   q.role = role;
-  q.headers = r->headers;
-  q.secrets = r->secrets;
+  q.headers = copied(headers, q.header_count);
+  q.secrets = copied(secrets, 2 * q.secret_count);
   q.timeout_ms = task.timeout_ms > 0 ? task.timeout_ms : settings::http_timeout_ms;
   q.connect_timeout_ms = int_member(request, "connect_timeout", settings::http_connect_timeout_ms, 1000);
   if (q.connect_timeout_ms <= 0) q.connect_timeout_ms = settings::http_connect_timeout_ms;

@@ -14,7 +14,7 @@ native_major() {
 package_list() {
   local major=$1
   printf '%s\n' "postgresql-$major" "postgresql-client-$major" "postgresql-server-dev-$major" "postgresql-$major-pgtap" \
-    libtap-parser-sourcehandler-pgtap-perl libipc-run-perl pgbouncer libcurl4-openssl-dev libssl-dev make g++ binutils cmake libgtest-dev \
+    libtap-parser-sourcehandler-pgtap-perl libipc-run-perl pgbouncer nginx-light openssl iproute2 libcurl4-openssl-dev libssl-dev make g++ binutils cmake libgtest-dev \
     clang-format clang-tidy shellcheck perl python3-minimal patch util-linux
 }
 

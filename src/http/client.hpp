@@ -76,6 +76,7 @@ struct Response {
   Text body;
   bool cut = false;
   int redirects = 0;
+  int resent = 0;        // times that the last request was sent again because a connection that was kept open had died
   const char* url = "";  // of the last request, if there were redirects
   // Microseconds from the start of the last request.
   int64_t looked_up = 0, connected = 0, secured = 0, first_byte = 0, total = 0;

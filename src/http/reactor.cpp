@@ -1,8 +1,9 @@
-// All transfers of one courier: libcurl's multi handle, its sockets in an epoll set of their own, and hosts, which keep a slow one from
-// taking everything. One descriptor is enough for the server's wait: a set of 10,000 sockets is never rebuilt.
+// All transfers of one courier: libcurl's multi handle, and its sockets in an epoll set of their own. One descriptor is enough for the
+// server's wait: a set of 10,000 sockets is never rebuilt.
 #include <csignal>
 #include <cstring>
 #include <ctime>
+#include <deque>
 #include <map>
 #include <memory>
 #include <sys/epoll.h>
@@ -16,16 +17,23 @@ namespace dts::http {
 
 namespace {
 
-constexpr int64_t kCacheMs = 50000;  // libcurl keeps names for a minute
 constexpr size_t kSpareHandles = 256;
-constexpr int kEasily = 64;     // requests at once that any host gets: more connections only cost a fast one
-constexpr int64_t kRampMs = 5;  // if nothing has come back for so long, as many more are sent
+constexpr int kRounds = 16;  // of one turn: what has gone may make room for more
 
-int64_t now_ms() {
+int64_t now_us() {
   timespec t{};
   clock_gettime(CLOCK_MONOTONIC, &t);
-  return static_cast<int64_t>(t.tv_sec) * 1000 + t.tv_nsec / 1000000;
+  return static_cast<int64_t>(t.tv_sec) * 1000000 + t.tv_nsec / 1000;
 }
+int64_t now_ms() { return now_us() / 1000; }
+
+/// A socket of a connection in the epoll set. One that is not waited for stays there: most connections are used again at once.
+struct Socket {
+  bool ours = false;  // opened by us: we know of its end
+  bool there = false, parked = false;
+  uint32_t events = 0;
+  Host* host = nullptr;
+};
 
 /// libcurl may start a thread for a look-up; a signal of the server must never run in it, and a new thread inherits the mask.
 class SignalsBlocked {
@@ -61,15 +69,16 @@ class Multi final : public Client, public Reactor {
     curl_multi_setopt(multi_, CURLMOPT_SOCKETDATA, this);
     curl_multi_setopt(multi_, CURLMOPT_TIMERFUNCTION, on_timer);
     curl_multi_setopt(multi_, CURLMOPT_TIMERDATA, this);
-    curl_multi_setopt(multi_, CURLMOPT_MAXCONNECTS, 1024L);
+    // Above it libcurl would look through all connections, busy ones too, at the end of each request: Hosts::keeps() sees to it that there
+    // are not too many.
+    curl_multi_setopt(multi_, CURLMOPT_MAXCONNECTS, 1000000L);
     curl_multi_setopt(multi_, CURLMOPT_PIPELINING, static_cast<long>(CURLPIPE_MULTIPLEX));
     return true;
   }
 
   void configure(const Settings& s) noexcept override {
     try {
-      host_connections_ = s.host_connections;
-      lookups_most_ = s.lookups;
+      hosts_.configure(s.host_connections, s.lookups);
       const char* const ca = s.ca_file == nullptr ? "" : s.ca_file;
       if (ca_file_ != ca) {
         for (CURL* const e : spare_) curl_easy_cleanup(e);
@@ -128,9 +137,9 @@ class Multi final : public Client, public Reactor {
 
   [[nodiscard]] int descriptor() const noexcept override { return epoll_; }
   [[nodiscard]] int wait_ms() const noexcept override {
-    if (!startable_.empty() || !done_.empty()) return 0;
-    int64_t at = timer_at_;
-    if (ramp_at_ >= 0 && (at < 0 || ramp_at_ < at)) at = ramp_at_;
+    if (hosts_.any_startable() || !done_.empty()) return 0;
+    int64_t at = timer_at_ < 0 ? -1 : (timer_at_ + 999) / 1000;
+    if (hosts_.ramp_at() >= 0 && (at < 0 || hosts_.ramp_at() < at)) at = hosts_.ramp_at();
     if (!deadlines_.empty() && (at < 0 || deadlines_.begin()->first < at)) at = deadlines_.begin()->first;
     if (at < 0) return -1;
     const int64_t left = at - now_ms();
@@ -140,28 +149,16 @@ class Multi final : public Client, public Reactor {
   void turn() noexcept override {
     const SignalsBlocked blocked;
     try {
-      start_ready();
-      epoll_event events[256];
-      const int n = epoll_wait(epoll_, events, 256, 0);
-      int running = 0;
-      for (int i = 0; i < n; i++) {
-        const int what = ((events[i].events & (EPOLLIN | EPOLLHUP)) != 0 ? CURL_CSELECT_IN : 0) |
-                         ((events[i].events & EPOLLOUT) != 0 ? CURL_CSELECT_OUT : 0) |
-                         ((events[i].events & EPOLLERR) != 0 ? CURL_CSELECT_ERR : 0);
-        curl_multi_socket_action(multi_, events[i].data.fd, what, &running);
-      }
-      if (timer_at_ >= 0 && timer_at_ <= now_ms()) {
-        timer_at_ = -1;
-        curl_multi_socket_action(multi_, CURL_SOCKET_TIMEOUT, 0, &running);
-      }
+      listen();
+      expire();
       collect();
       overdue();
-      if (ramp_at_ >= 0 && ramp_at_ <= now_ms()) {
-        ramp_at_ = -1;
-        for (Key& key : ramping_) startable_.push_back(std::move(key));
-        ramping_.clear();
+      // What has come back is known: who is silent by now is slow.
+      hosts_.ramp(now_ms());
+      for (int round = 0; round < kRounds && start_ready(); round++) {
+        expire();  // libcurl begins with the next expiry
+        collect();
       }
-      start_ready();
     } catch (...) {
     }
   }
@@ -180,6 +177,7 @@ class Multi final : public Client, public Reactor {
     out->body = {t.got_body.data(), t.got_body.size()};
     out->cut = t.cut;
     out->redirects = t.redirects;
+    out->resent = t.resent;
     out->url = t.last_url.c_str();
     out->looked_up = t.looked_up;
     out->connected = t.connected;
@@ -190,106 +188,111 @@ class Multi final : public Client, public Reactor {
   }
   void release(int ticket) noexcept override { transfers_.erase(ticket); }
   [[nodiscard]] int active() const noexcept override { return active_; }
-  [[nodiscard]] int queued() const noexcept override {
-    int n = 0;
-    for (const Key& key : ramping_)
-      if (const auto found = hosts_.find(key); found != hosts_.end()) n += static_cast<int>(found->second.waiting.size());
-    return n;
-  }
+  [[nodiscard]] int queued() const noexcept override { return hosts_.queued(); }
 
   void looked_up(Transfer& t) noexcept override {
-    if (!t.looks) return;
-    t.looks = false;
-    lookups_--;
-    t.host->looking = false;
-    t.host->known_until = now_ms() + kCacheMs;
-    touch(t.target);
-  }
-
- private:
-  using Key = std::pair<std::string, int>;
-  static int on_socket(CURL*, curl_socket_t fd, int what, void* self, void* seen) noexcept {
-    auto* const m = static_cast<Multi*>(self);
-    if (what == CURL_POLL_REMOVE) {
-      epoll_ctl(m->epoll_, EPOLL_CTL_DEL, fd, nullptr);
-      return 0;
-    }
-    epoll_event e{};
-    e.data.fd = fd;
-    if (what != CURL_POLL_OUT) e.events |= EPOLLIN;
-    if (what != CURL_POLL_IN) e.events |= EPOLLOUT;
-    if (seen == nullptr) {
-      if (epoll_ctl(m->epoll_, EPOLL_CTL_ADD, fd, &e) != 0) epoll_ctl(m->epoll_, EPOLL_CTL_MOD, fd, &e);
-      curl_multi_assign(m->multi_, fd, m);
-    } else if (epoll_ctl(m->epoll_, EPOLL_CTL_MOD, fd, &e) != 0) {
-      epoll_ctl(m->epoll_, EPOLL_CTL_ADD, fd, &e);
-    }
-    return 0;
-  }
-  static int on_timer(CURLM*, long ms, void* self) noexcept {
-    static_cast<Multi*>(self)->timer_at_ = ms < 0 ? -1 : now_ms() + ms;
-    return 0;
-  }
-
-  void touch(const core::Target& t) noexcept {
     try {
-      startable_.emplace_back(t.host, t.port);
+      hosts_.looked_up(t, now_ms());
     } catch (...) {
     }
   }
+  void sent(Transfer& t) noexcept override {
+    try {
+      hosts_.sent(t, now_ms());
+    } catch (...) {
+    }
+  }
+  void socket_opened(Transfer& t, int fd) noexcept override {
+    try {
+      if (static_cast<size_t>(fd) >= sockets_.size()) sockets_.resize(static_cast<size_t>(fd) + 64);
+      sockets_[static_cast<size_t>(fd)] = Socket{true, false, false, 0, t.host};
+      hosts_.socket_opened(*t.host);
+    } catch (...) {  // then it is not parked
+    }
+  }
+  void socket_closed(int fd) noexcept override {
+    if (static_cast<size_t>(fd) >= sockets_.size()) return;
+    Socket& s = sockets_[static_cast<size_t>(fd)];
+    if (s.host != nullptr) hosts_.socket_closed(*s.host);
+    s = Socket{};
+  }
 
-  /// Into the line of its host.
+ private:
+  static int on_socket(CURL*, curl_socket_t fd, int what, void* self, void*) noexcept {
+    auto* const m = static_cast<Multi*>(self);
+    uint32_t events = 0;
+    if (what == CURL_POLL_IN || what == CURL_POLL_INOUT) events |= EPOLLIN;
+    if (what == CURL_POLL_OUT || what == CURL_POLL_INOUT) events |= EPOLLOUT;
+    m->watch(fd, events);
+    return 0;
+  }
+  void watch(int fd, uint32_t events) noexcept {
+    Socket other;  // a pipe of a look-up, say: its number may be another's without our knowing
+    const bool ours = static_cast<size_t>(fd) < sockets_.size() && sockets_[static_cast<size_t>(fd)].ours;
+    Socket& s = ours ? sockets_[static_cast<size_t>(fd)] : other;
+    s.parked = ours && events == 0;
+    if (s.parked || (s.there && s.events == events)) return;
+    epoll_event e{};
+    e.data.fd = fd;
+    e.events = s.events = events;
+    const bool known = s.there;
+    s.there = events != 0;
+    if (events == 0)
+      epoll_ctl(epoll_, EPOLL_CTL_DEL, fd, nullptr);
+    else if (epoll_ctl(epoll_, known ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, fd, &e) != 0)
+      epoll_ctl(epoll_, known ? EPOLL_CTL_ADD : EPOLL_CTL_MOD, fd, &e);
+  }
+  /// An event of a socket that nobody waits for (its peer closes it): it is not waited for any more.
+  bool is_parked(int fd) noexcept {
+    if (static_cast<size_t>(fd) >= sockets_.size()) return false;
+    Socket& s = sockets_[static_cast<size_t>(fd)];
+    if (!s.ours || !s.parked) return false;
+    epoll_ctl(epoll_, EPOLL_CTL_DEL, fd, nullptr);
+    s.there = false;
+    return true;
+  }
+  static int on_timer(CURLM*, long ms, void* self) noexcept {
+    static_cast<Multi*>(self)->timer_at_ = ms < 0 ? -1 : now_us() + ms * 1000;
+    return 0;
+  }
+
+  /// What sockets have to say.
+  void listen() {
+    epoll_event events[256];
+    const int n = epoll_wait(epoll_, events, 256, 0);
+    int running = 0;
+    for (int i = 0; i < n; i++) {
+      if (is_parked(events[i].data.fd)) continue;
+      const int what = ((events[i].events & (EPOLLIN | EPOLLHUP)) != 0 ? CURL_CSELECT_IN : 0) |
+                       ((events[i].events & EPOLLOUT) != 0 ? CURL_CSELECT_OUT : 0) |
+                       ((events[i].events & EPOLLERR) != 0 ? CURL_CSELECT_ERR : 0);
+      curl_multi_socket_action(multi_, events[i].data.fd, what, &running);
+    }
+  }
+  void expire() {
+    if (timer_at_ < 0 || timer_at_ > now_us()) return;
+    int running = 0;
+    timer_at_ = -1;
+    curl_multi_socket_action(multi_, CURL_SOCKET_TIMEOUT, 0, &running);
+  }
+
   void enqueue(Transfer& t) {
-    Key key(t.target.host, t.target.port);
-    t.host = &hosts_[key];
-    t.host->waiting.push_back(&t);
+    hosts_.enqueue(t);
     if (t.deadline != 0 && !t.counted) {
-      deadlines_.emplace(t.deadline, &t);
+      t.at_deadline = deadlines_.emplace(t.deadline, &t);
       t.counted = true;
     }
-    startable_.push_back(std::move(key));
   }
 
-  /// Begins what may begin at the hosts where something has changed.
-  void start_ready() {
-    while (!startable_.empty()) {
-      const Key key = std::move(startable_.front());
-      startable_.pop_front();
-      const auto found = hosts_.find(key);
-      if (found == hosts_.end()) continue;
-      Host& h = found->second;
-      while (!h.waiting.empty() && (host_connections_ == 0 || h.active < host_connections_)) {
-        if (h.active >= h.allowed && !ramp(key, h)) break;
-        core::Address a;
-        const bool known = h.known_until > now_ms() || core::parse_address(key.first, &a);
-        if (!known && h.looking) break;
-        if (!known && lookups_ >= lookups_most_) {
-          blocked_.push_back(key);
-          break;
-        }
-        Transfer& t = *h.waiting.front();
-        h.waiting.pop_front();
-        if (!known) {
-          h.looking = t.looks = true;
-          lookups_++;
-        }
-        begin(t);
-      }
-      if (h.waiting.empty() && h.active == 0 && h.known_until <= now_ms()) hosts_.erase(found);
-    }
-  }
-
-  /// Whether a host that has as many requests as it is allowed gets more: if nothing has come back for a while.
-  bool ramp(const Key& key, Host& h) {
+  /// Begins what may begin. True if there was anything.
+  bool start_ready() {
     const int64_t now = now_ms();
-    if (now - h.changed_at < kRampMs) {
-      if (ramping_.empty() || ramping_.back() != key) ramping_.push_back(key);
-      if (ramp_at_ < 0) ramp_at_ = now + kRampMs;
-      return false;
+    bool any = false;
+    while (Transfer* const t = hosts_.next(now)) {
+      begin(*t);
+      any = true;
     }
-    h.allowed *= 2;
-    h.changed_at = now;
-    return true;
+    return any;
   }
 
   void begin(Transfer& t) {
@@ -301,9 +304,8 @@ class Multi final : public Client, public Reactor {
     } else {
       easy = curl_easy_init();
     }
-    t.host->active++;
-    t.added = true;
-    if (easy == nullptr || !t.prepare(easy, seasoned, ca_file_.c_str()) || curl_multi_add_handle(multi_, easy) != CURLM_OK) {
+    if (easy == nullptr || !t.prepare(easy, seasoned, ca_file_.c_str(), hosts_.keeps(*t.host)) ||
+        curl_multi_add_handle(multi_, easy) != CURLM_OK) {
       t.fail(Failure::Local, "out of memory");
       leave(t);
       ended(t);
@@ -326,35 +328,12 @@ class Multi final : public Client, public Reactor {
   }
   void leave(Transfer& t) {
     take_off(t);
-    Host& h = *t.host;
-    if (t.added) {
-      h.active--;
-      t.added = false;
-      h.changed_at = now_ms();
-      if (h.allowed > kEasily && t.total < 10000) h.allowed--;
-    } else {
-      std::erase(h.waiting, &t);
-    }
-    if (t.looks) {
-      t.looks = false;
-      lookups_--;
-      h.looking = false;
-    }
-    startable_.emplace_back(t.target.host, t.target.port);
-    if (!blocked_.empty() && lookups_ < lookups_most_) {
-      startable_.push_back(std::move(blocked_.front()));
-      blocked_.pop_front();
-    }
+    hosts_.left(t, now_ms());
   }
 
   void ended(Transfer& t) {
     if (t.counted) {
-      auto [from, to] = deadlines_.equal_range(t.deadline);
-      for (; from != to; ++from)
-        if (from->second == &t) {
-          deadlines_.erase(from);
-          break;
-        }
+      deadlines_.erase(t.at_deadline);
       t.counted = false;
     }
     t.host = nullptr;
@@ -370,14 +349,11 @@ class Multi final : public Client, public Reactor {
       Transfer* t = nullptr;
       curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, &t);
       Host* const host = t->host;
-      core::Target was = t->target;
       const bool again = t->finish(result);
-      std::swap(was, t->target);  // leave() is about the host that it was at
       const bool unknown = t->failure == Failure::Lookup && t->looks;
       CURLU* const parsed = t->parsed;
       if (again) t->parsed = nullptr;
       leave(*t);
-      std::swap(was, t->target);
       if (again) {
         t->parsed = parsed;
         enqueue(*t);
@@ -410,16 +386,15 @@ class Multi final : public Client, public Reactor {
 
   CURLM* multi_ = nullptr;
   int epoll_ = -1;
-  int64_t timer_at_ = -1;
-  int host_connections_ = 0, lookups_most_ = 16, lookups_ = 0, active_ = 0;
+  int64_t timer_at_ = -1;  // microseconds: a timer that rings too early is one that libcurl does not set again
+  std::vector<Socket> sockets_;
+  int active_ = 0;
   std::string ca_file_;
   std::unordered_map<uint32_t, std::vector<core::EgressRule>> rules_;
   std::vector<core::EgressRule> none_;
   std::unordered_map<int, std::unique_ptr<Transfer>> transfers_;
-  std::map<Key, Host> hosts_;
-  std::deque<Key> startable_, blocked_, ramping_;
-  int64_t ramp_at_ = -1;
-  std::multimap<int64_t, Transfer*> deadlines_;
+  Hosts hosts_;
+  Deadlines deadlines_;
   std::deque<Transfer*> done_;
   std::vector<CURL*> spare_;
 };

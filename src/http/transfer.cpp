@@ -17,6 +17,8 @@ namespace dts::http {
 namespace {
 
 constexpr size_t kMostHeaders = 65536;
+constexpr long kIdleSeconds = 60;  // a connection that was idle for so long is not used again
+constexpr long kFreshSeconds = 2;
 
 std::string own(const Text& t) { return t.size == 0 ? std::string() : std::string(t.data, t.size); }
 
@@ -80,17 +82,39 @@ curl_socket_t on_socket(void* self, curlsocktype, curl_sockaddr* where) noexcept
   t.reactor->looked_up(t);
   core::Address a;
   if (!address_of(&where->addr, &a) || !may_connect(t, a)) return CURL_SOCKET_BAD;
-  return socket(where->family, where->socktype | SOCK_CLOEXEC | SOCK_NONBLOCK, where->protocol);
+  const int fd = socket(where->family, where->socktype | SOCK_CLOEXEC | SOCK_NONBLOCK, where->protocol);
+  if (fd >= 0) t.reactor->socket_opened(t, fd);
+  return fd;
 }
 
-/// The connection that is used, also one that was made earlier, maybe for a role that may do more.
+int on_close(void* reactor, curl_socket_t fd) noexcept {
+  static_cast<Reactor*>(reactor)->socket_closed(fd);
+  return close(fd);
+}
+
+/// Methods that do the same when they are sent twice (RFC 9110, 9.2.2).
+bool is_idempotent(const std::string& method) {
+  return method == "GET" || method == "HEAD" || method == "PUT" || method == "DELETE" || method == "OPTIONS";
+}
+
+/// The connection that is used, also one that was made earlier, maybe for a role that may do more. libcurl comes here again if a connection
+/// that was kept open turns out to be dead before a byte of an answer: whether the peer has got the request nobody knows.
 int on_request(void* self, char* ip, char*, int, int) noexcept {
   auto& t = *static_cast<Transfer*>(self);
   t.reactor->looked_up(t);
   core::Address a;
-  if (ip != nullptr && core::parse_address(ip, &a) && may_connect(t, a)) return CURL_PREREQFUNC_OK;
-  t.refused = true;
-  return CURL_PREREQFUNC_ABORT;
+  if (ip == nullptr || !core::parse_address(ip, &a) || !may_connect(t, a)) {
+    t.refused = true;
+    return CURL_PREREQFUNC_ABORT;
+  }
+  if (t.asked && !is_idempotent(t.method)) {
+    t.unanswered = true;
+    return CURL_PREREQFUNC_ABORT;
+  }
+  t.resent += t.asked ? 1 : 0;
+  t.asked = true;
+  t.reactor->sent(t);
+  return CURL_PREREQFUNC_OK;
 }
 
 std::string part_of(CURLU* u, CURLUPart part, unsigned flags) {
@@ -175,6 +199,7 @@ Transfer::~Transfer() {
   for (Line& l : lines) wipe(l.text);
   wipe(password);
   wipe(key);
+  wipe(certificate);
 }
 
 CURL* Transfer::let_go() {
@@ -191,6 +216,7 @@ CURL* Transfer::let_go() {
       curl_easy_reset(handle);
     }
   }
+  header_nodes.clear();
   curl_slist_free_all(header_list);
   curl_slist_free_all(recipients);
   curl_mime_free(mime);
@@ -221,6 +247,10 @@ void Transfer::copy(const Request& r) {
   };
   for (int i = 0; i < r.header_count; i++) {
     Line line{own(r.headers[i])};
+    // With an empty value libcurl would leave the field out, and would take it for one of its own; a semicolon says that it is meant.
+    const size_t colon = line.text.find(':');
+    if (colon != std::string::npos && r.mail == nullptr && line.text.find_first_not_of(" \t", colon + 1) == std::string::npos)
+      line.text = line.text.substr(0, colon) + ";";
     line.secret = holds_secret(line.text);
     lines.push_back(std::move(line));
   }
@@ -232,6 +262,9 @@ void Transfer::copy(const Request& r) {
   ca = own(r.ca);
   certificate = own(r.certificate);
   key = own(r.key);
+  // libcurl compares certificates, and not keys, when it looks for a connection: with the key behind it (which it skips) nobody gets one
+  // that was made with a key that he does not have.
+  if (!certificate.empty()) certificate += "\n" + key;
   special = r.mail != nullptr || !ca.empty() || !certificate.empty() || !key.empty();
   if (r.mail == nullptr) return;
   const Mail& m = *r.mail;
@@ -302,6 +335,7 @@ void season(CURL* easy, bool mail, const char* ca_file) {
   if (ca_file != nullptr && *ca_file != '\0') curl_easy_setopt(easy, CURLOPT_CAINFO, ca_file);
   curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, 8192L);
   curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, on_socket);
+  curl_easy_setopt(easy, CURLOPT_CLOSESOCKETFUNCTION, on_close);
   curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
   if (mail) {
     // A connection is judged by libcurl when it is made: one that was made without encryption, or with another login, is not used again.
@@ -316,7 +350,7 @@ void season(CURL* easy, bool mail, const char* ca_file) {
 
 }  // namespace
 
-bool Transfer::prepare(CURL* handle, bool seasoned, const char* ca_file) {
+bool Transfer::prepare(CURL* handle, bool seasoned, const char* ca_file, bool keep) {
   easy = handle;
   error[0] = '\0';
   if (!seasoned) season(easy, is_mail, ca_file);
@@ -325,6 +359,7 @@ bool Transfer::prepare(CURL* handle, bool seasoned, const char* ca_file) {
   curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, error);
   curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(connect_timeout_ms));
   curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, this);
+  curl_easy_setopt(easy, CURLOPT_CLOSESOCKETDATA, reactor);
   curl_easy_setopt(easy, CURLOPT_WRITEDATA, this);
   blob(easy, CURLOPT_CAINFO_BLOB, ca);
   blob(easy, CURLOPT_SSLCERT_BLOB, certificate);
@@ -332,10 +367,16 @@ bool Transfer::prepare(CURL* handle, bool seasoned, const char* ca_file) {
   if (is_mail) return prepare_mail();
   curl_easy_setopt(easy, CURLOPT_PREREQDATA, this);
   curl_easy_setopt(easy, CURLOPT_HEADERDATA, this);
-  return prepare_http();
+  return prepare_http(keep);
 }
 
-bool Transfer::prepare_http() {
+bool Transfer::prepare_http(bool keep) {
+  asked = false;
+  curl_easy_setopt(easy, CURLOPT_FORBID_REUSE, keep ? 0L : 1L);
+  // What may not be sent twice does not take a connection that the peer may be closing right now.
+  // libcurl would look for an idle connection among all there are to the host, which takes long if these are thousands.
+  curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, target.scheme == "http" && host->open < host->active ? 1L : 0L);
+  curl_easy_setopt(easy, CURLOPT_MAXAGE_CONN, is_idempotent(method) ? kIdleSeconds : kFreshSeconds);
   curl_easy_setopt(easy, CURLOPT_PIPEWAIT, target.scheme == "https" ? 1L : 0L);  // one connection for many, where the peer speaks HTTP/2
   // The handle may have served another method before.
   curl_easy_setopt(easy, CURLOPT_HTTPGET, 1L);
@@ -349,17 +390,20 @@ bool Transfer::prepare_http() {
   } else if (method != "GET") {
     curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, method.c_str());
   }
+  static char no_type[] = "Content-Type:", no_expect[] = "Expect:";  // not what libcurl would add
   bool typed = false;
-  for (const Line& l : lines) {
-    typed |= core::lower(l.text.substr(0, 13)) == "content-type:";
-    // With an empty value libcurl would leave the field out, and would take it for one of its own; a semicolon says that it is meant.
-    const size_t colon = l.text.find(':');
-    const bool empty = colon != std::string::npos && l.text.find_first_not_of(" \t", colon + 1) == std::string::npos;
-    if (!add(&header_list, empty ? (l.text.substr(0, colon) + ";").c_str() : l.text.c_str())) return false;
+  header_nodes.reserve(lines.size() + 2);
+  const auto add_line = [this](char* line) {
+    header_nodes.push_back(curl_slist{line, nullptr});
+    if (header_nodes.size() > 1) header_nodes[header_nodes.size() - 2].next = &header_nodes.back();
+  };
+  for (Line& l : lines) {
+    typed |= curl_strnequal(l.text.c_str(), "content-type", 12) != 0 && (l.text[12] == ':' || l.text[12] == ';');
+    add_line(l.text.data());
   }
-  if (!typed && !add(&header_list, "Content-Type:")) return false;  // libcurl's default is a form
-  if (!add(&header_list, "Expect:")) return false;
-  curl_easy_setopt(easy, CURLOPT_HTTPHEADER, header_list);
+  if (!typed) add_line(no_type);
+  add_line(no_expect);
+  curl_easy_setopt(easy, CURLOPT_HTTPHEADER, header_nodes.data());
   return true;
 }
 
@@ -451,6 +495,7 @@ bool Transfer::finish(CURLcode result) {
   long code = 0;
   curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &code);
   status = static_cast<int>(code);
+  if (curl_easy_getinfo(easy, CURLINFO_HTTP_VERSION, &code) == CURLE_OK) multiplexed = code == CURL_HTTP_VERSION_2_0;
   looked_up = time_of(easy, CURLINFO_NAMELOOKUP_TIME_T);
   connected = time_of(easy, CURLINFO_CONNECT_TIME_T);
   secured = time_of(easy, CURLINFO_APPCONNECT_TIME_T);
@@ -459,6 +504,8 @@ bool Transfer::finish(CURLcode result) {
   if (cut && (result == CURLE_WRITE_ERROR || result == CURLE_OK)) result = CURLE_OK;
   if (refused) {
     fail(Failure::Refused, "the host's address is not allowed");
+  } else if (unanswered) {
+    fail(Failure::Broken, "the connection was closed before an answer came");
   } else if (too_many_headers) {
     fail(Failure::Protocol, "the response has more than 64 kB of headers");
   } else if (result != CURLE_OK) {

@@ -3,26 +3,15 @@
 
 #include <curl/curl.h>
 
-#include <deque>
+#include <map>
 #include <string>
 #include <vector>
 
 #include "core/egress.hpp"
 #include "http/client.hpp"
+#include "http/hosts.hpp"
 
 namespace dts::http {
-
-struct Transfer;
-
-/// A host and port: one transfer looks its name up for all, and no more than its limit are under way.
-struct Host {
-  int active = 0;
-  int allowed = 64;        // at once, for now: a fast host needs no more, a slow one gets more quickly
-  int64_t changed_at = 0;  // when that, or anything that was under way, last changed
-  bool looking = false;
-  int64_t known_until = 0;  // milliseconds: the name is in libcurl's cache
-  std::deque<Transfer*> waiting;
-};
 
 struct Line {
   std::string text;
@@ -38,7 +27,15 @@ struct Reactor {
   [[nodiscard]] virtual const std::vector<core::EgressRule>& rules(uint32_t role) const noexcept = 0;
   /// The name of a transfer's host is known: those that wait for it may go.
   virtual void looked_up(Transfer& t) noexcept = 0;
+  /// Its request is on the way.
+  virtual void sent(Transfer& t) noexcept = 0;
+  /// A socket of a connection was opened, or is about to be closed.
+  virtual void socket_opened(Transfer& t, int fd) noexcept = 0;
+  virtual void socket_closed(int fd) noexcept = 0;
 };
+
+struct Transfer;
+using Deadlines = std::multimap<int64_t, Transfer*>;
 
 struct Transfer {
   Reactor* reactor = nullptr;
@@ -65,18 +62,23 @@ struct Transfer {
   // under way
   CURL* easy = nullptr;
   CURLU* parsed = nullptr;
-  curl_slist* header_list = nullptr;
+  std::vector<curl_slist> header_nodes;  // of a request: they point into `lines`
+  curl_slist* header_list = nullptr;     // of a mail
   curl_slist* recipients = nullptr;
   curl_mime* mime = nullptr;
   core::Target target;
   Host* host = nullptr;
-  bool counted = false, looks = false, added = false;
+  bool counted = false, looks = false, added = false, unsent = false;
   int64_t deadline = 0;  // milliseconds, of the whole
+  Deadlines::iterator at_deadline;
   // come back
   Failure failure = Failure::None;
   std::string message, got_headers, got_body, last_url;
   bool cut = false, refused = false, too_many_headers = false;
-  int status = 0, redirects = 0;
+  bool asked = false;  // the request was sent, as far as we know
+  bool multiplexed = false;
+  bool unanswered = false;  // it would have been sent once more, which its method does not allow
+  int status = 0, redirects = 0, resent = 0;
   int64_t looked_up = 0, connected = 0, secured = 0, first_byte = 0, total = 0;
   char error[CURL_ERROR_SIZE] = "";
 
@@ -91,7 +93,8 @@ struct Transfer {
   /// Whether its handle can be used again for another such request without being reset.
   [[nodiscard]] bool plain() const { return !special; }
   /// Makes the handle ready; false for want of memory. `seasoned`: it was used for a plain request, and has what all of them need.
-  bool prepare(CURL* handle, bool seasoned, const char* ca_file);
+  /// `keep`: its connection may serve others afterwards.
+  bool prepare(CURL* handle, bool seasoned, const char* ca_file, bool keep);
   /// The handle is done with this result. True if it goes on with another request (a redirect).
   bool finish(CURLcode result);
   void fail(Failure why, std::string what);
@@ -101,7 +104,7 @@ struct Transfer {
   CURL* let_go();
 
  private:
-  bool prepare_http();
+  bool prepare_http(bool keep);
   bool prepare_mail();
   bool redirect();
 };

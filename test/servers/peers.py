@@ -41,9 +41,10 @@ def answer(status, body=b"", headers=(), length=None):
 
 class Http(socketserver.StreamRequestHandler):
     def handle(self):
+        self.seen = 0  # requests on this connection
         try:
             while self.one():
-                pass
+                self.seen += 1
         except OSError:
             pass
 
@@ -126,12 +127,31 @@ class Http(socketserver.StreamRequestHandler):
             self.send(answer(302, b"", [("Location", f"/loop/{int(rest[0]) + 1}")]))
         elif what == "goto":
             self.send(answer(int(rest[0]), b"", [("Location", query["to"])]))
-        elif what == "bad-header":
-            self.send(b"HTTP/1.1 200 X\r\nno colon here\r\n\0\x01: x\r\nContent-Length: 0\r\n\r\n")
         elif what == "not-http":
             self.send(b"220 ready for mail\r\n")
             return False
         elif what == "close":
+            return False
+        elif what == "once":  # a connection serves one request; it takes a second one and closes
+            if self.seen > 0:
+                return False
+            self.send(answer(200, b"once"))
+        elif what == "wrong":  # a response that is none, in several ways
+            self.send({
+                "length": b"HTTP/1.1 200 X\r\nContent-Length: many\r\n\r\n",
+                "lengths": b"HTTP/1.1 200 X\r\nContent-Length: 4\r\nContent-Length: 5\r\n\r\nabcd",
+                "negative": b"HTTP/1.1 200 X\r\nContent-Length: -1\r\n\r\n",
+                "chunk": b"HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nabc\r\n0\r\n\r\n",
+                "gzip": answer(200, b"this is no gzip", [("Content-Encoding", "gzip")]),
+                "status": b"HTTP/1.1 abc X\r\nContent-Length: 0\r\n\r\n",
+                "version": b"HTTP/9.9 200 X\r\nContent-Length: 0\r\n\r\n",
+                "nul": b"HTTP/1.1 200 X\r\nX-A: a\0b\r\nContent-Length: 0\r\n\r\n",
+                "latin": b"HTTP/1.1 200 X\r\nX-Request-Id: \xff\xfe\r\nContent-Length: 2\r\n\r\nok",
+                "fold": b"HTTP/1.1 200 X\r\nX-Request-Id: a\r\n  b\r\nContent-Length: 2\r\n\r\nok",
+                "line": b"HTTP/1.1 200 X\r\nno colon here\r\n\1: x\r\nContent-Length: 2\r\n\r\nok",
+                "early": b"HTTP/1.1 103 X\r\nLink: </a>\r\n\r\nHTTP/1.1 200 X\r\nContent-Length: 2\r\n\r\nok",
+                "empty": b"\r\n\r\n",
+            }[rest[0]])
             return False
         elif what == "reset":
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
