@@ -209,7 +209,7 @@ void run_claim(int room) {
     proc_exit(0);
   }
   MemoryContextSwitchTo(courier.memory);
-  TaskTable table = TaskTable::open();
+  TaskTable table = TaskTable::open_to_claim();
   // Small bites first: a lane with one task should not reserve a hundred places.
   for (int bite = 8; claim.n < room; bite = Min(bite * 4, room)) {
     const int lane = store::choose_lane(courier.pool, GetCurrentTimestamp());

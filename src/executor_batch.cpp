@@ -234,7 +234,7 @@ Turn run_batch(int lane_slot) {
   MemoryContextSwitchTo(self.memory);
   auto* const tasks = static_cast<Task*>(palloc(sizeof(Task) * limit));
   for (int i = 0; i < limit; i++) tasks[i] = Task();
-  TaskTable table = TaskTable::open();
+  TaskTable table = TaskTable::open_to_claim();
   batch.n = table.claim(lane_slot, batch.lane, limit, tasks);
   if (batch.n < limit) store::permits_unused(&slot.lock, &slot.permits, limit - batch.n);
   store::notify_claimed(lane_slot);
@@ -250,7 +250,9 @@ Turn run_batch(int lane_slot) {
   session_reset();
   if (temporary) {
     begin_transaction();
+    PushActiveSnapshot(GetTransactionSnapshot());
     ResetTempTableNamespace();
+    PopActiveSnapshot();
     CommitTransactionCommand();
   }
   if (leased.any) run_leased(leased.task, batch.lane);

@@ -105,7 +105,9 @@ void run_leased(Task task, const store::LaneInfo& lane) {
   DiscardStmt everything{};
   everything.type = T_DiscardStmt;
   everything.target = DISCARD_ALL;
+  PushActiveSnapshot(GetTransactionSnapshot());  // temporary tables go
   DiscardCommand(&everything, true);
+  PopActiveSnapshot();
   session_forget();
   SetConfigOption("application_name", "dts executor", PGC_USERSET, PGC_S_SESSION);
   CommitTransactionCommand();

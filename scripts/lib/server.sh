@@ -28,7 +28,7 @@ start_server() {
 }
 
 launch_server() {
-  as_server_user "$PG_BINDIR/pg_ctl" -D "$SERVER_DIR/data" -l "$SERVER_DIR/log" -w -t 60 -s start </dev/null >/dev/null || {
+  as_server_user "$PG_BINDIR/pg_ctl" -D "$SERVER_DIR/data" -l "$SERVER_DIR/log" -w -t "${PGCTLTIMEOUT:-60}" -s start </dev/null >/dev/null || {
     tail -n 30 "$SERVER_DIR/log"
     return 1
   }
@@ -36,7 +36,7 @@ launch_server() {
 
 stop_server() {
   [ -n "$SERVER_DIR" ] && [ -f "$SERVER_DIR/data/postmaster.pid" ] || return 0
-  as_server_user "$PG_BINDIR/pg_ctl" -D "$SERVER_DIR/data" -w -t 60 -s -m "${1:-fast}" stop
+  as_server_user "$PG_BINDIR/pg_ctl" -D "$SERVER_DIR/data" -w -t "${PGCTLTIMEOUT:-60}" -s -m "${1:-fast}" stop
 }
 
 restart_server() { stop_server fast && launch_server; }
@@ -72,3 +72,17 @@ copy_installation() {
   done
   printf '%s%s\n' "$root" "$("$PG_CONFIG" --bindir)"
 }
+
+# wrap_server LINE: from here on `postgres` of the private copy is a script that ends with this line of shell, in which $bare is the real
+# program. What makes a cluster or only prints runs without.
+wrap_server() {
+  [ -e "$PG_BINDIR/postgres.bare" ] || mv "$PG_BINDIR/postgres" "$PG_BINDIR/postgres.bare"
+  # shellcheck disable=SC2016 # it is for the script
+  printf '%s\n' '#!/bin/bash' "bare=$PG_BINDIR/postgres.bare" 'case ${1:-} in --boot | --check | --single | -V | --version | -C) exec -a "$0" "$bare" "$@" ;; esac' \
+    "$1" >"$PG_BINDIR/postgres"
+  chmod 755 "$PG_BINDIR/postgres"
+}
+
+# What no log of a server under test may hold, whatever it was put through: tests kill processes with 9 and 15 only.
+# shellcheck disable=SC2034 # for the stages
+DAMAGE='PANIC|TRAP: |AddressSanitizer|runtime error: |was terminated by signal (4|6|7|8|11)'

@@ -20,7 +20,7 @@ finish_dts_server() {
     [ "$found" = 0 ] || { say "FAILED: the sweep found ${found:-no counter of} lost tasks in database $db" && status=1; }
   done
   stop_server fast || status=1
-  if grep -E 'PANIC|TRAP:|was terminated by signal' "$SERVER_DIR/log"; then status=1; fi
+  if grep -E "$DAMAGE|was terminated by signal" "$SERVER_DIR/log" | sort | uniq -c | head -n 20 | grep .; then status=1; fi
   [ "$status" -eq 0 ] || tail -n 40 "$SERVER_DIR/log"
   report_status "$status"
 }
@@ -32,6 +32,9 @@ stage_sql() {
   cat lint_sql.tap
   report_tap "$status" lint_sql.tap
 }
+
+# chosen FILE...: those that scripts/check --files asks for.
+chosen() { printf '%s\n' "$@" | grep -E "$CHECK_FILES"; }
 
 # prove_files DB FILE...: runs pgTAP files; test points go to the counts.
 prove_files() {
@@ -94,7 +97,7 @@ stage_pgtap() {
   local status=0 file db n=0
   compgen -G 'test/pgtap/*.sql' >/dev/null || { say "no tests" && report 0 0 1 && return 0; }
   start_dts_server || return 1
-  for file in test/pgtap/*.sql; do
+  for file in $(chosen test/pgtap/*.sql); do
     n=$((n + 1))
     db=pgtap_$n
     if ! run_sql postgres "CREATE DATABASE $db" || ! run_sql "$db" 'CREATE EXTENSION pgtap; CREATE EXTENSION dts'; then
@@ -110,10 +113,17 @@ stage_pgtap() {
 
 # One file of TAP tests, as PGXS's installcheck would run it.
 run_tap_file() {
-  local log="$CHECK_WORK/tap/${1##*/}.log"
+  local name status=0 log="$CHECK_WORK/tap/${1##*/}.log"
   as_server_user env "PATH=$PG_BINDIR:$PATH" TMPDIR="$CHECK_WORK/tap" TESTDIR="$CHECK_WORK/tap" PGPORT=65432 PG_REGRESS="$(pgxs_dir test/regress)/pg_regress" \
     prove --verbose -I "$(pgxs_dir test/perl)" -I test/perl "$1" >"$log" 2>&1
-  report_tap $? "$log" || cat "$log"
+  report_tap $? "$log" || { cat "$log" && status=1; }
+  name=${1##*/}
+  if grep -hE "$DAMAGE" "$CHECK_WORK/tap/tmp_check/log/${name%.pl}_"*.log 2>/dev/null | head -n 20 | grep .; then
+    say "FAILED: the server was damaged in $1"
+    report 0 1
+    status=1
+  fi
+  return "$status"
 }
 
 # They start servers of their own and mostly wait, so two run at a time.
@@ -127,6 +137,7 @@ tap_files() {
   server_dir "$CHECK_WORK/tap"
   # The test of an upgrade writes a script of its own into the private copy.
   if is_root; then chown postgres: "$CHECK_ROOT$("$PG_CONFIG" --sharedir)/extension"; fi
-  printf '%s\n' "$@" | in_pairs run_tap_file || status=1
+  chosen "$@" >"$CHECK_WORK/tap/files"
+  in_pairs run_tap_file <"$CHECK_WORK/tap/files" || status=1
   return "$status"
 }

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Stages with builds of their own: asan (the pgTAP tests with AddressSanitizer and UBSan in the server), points (tests with pause points),
+# Stages with builds or servers of their own: asan (AddressSanitizer and UBSan), valgrind, points (tests with pause points),
 # mutants (planted bugs still apply). Sourced after stages_server.sh.
 
 # special_build NAME MAKE-ARGUMENT...: builds a copy of the tree and installs it into a copy of the server of its own; from then on
@@ -8,7 +8,7 @@ special_build() {
   local name=$1
   shift
   export CHECK_ROOT=$CHECK_WORK/$name-root
-  PG_BINDIR=$(copy_installation "$CHECK_ROOT") || return 1
+  copy_installation "$CHECK_ROOT" >/dev/null || return 1
   cp -r "$CHECK_SRC" "$CHECK_WORK/$name-src" && cd "$CHECK_WORK/$name-src" || return 1
   make -s clean PG_CONFIG="$PG_CONFIG" >/dev/null
   make -s -j2 PG_CONFIG="$PG_CONFIG" "$@" && make -s install PG_CONFIG="$PG_CONFIG" DESTDIR="$CHECK_ROOT"
@@ -21,26 +21,41 @@ early_sanitizer() {
     gcc -x c - -shared -fPIC -O0 -Wl,-z,initfirst -o "$CHECK_ROOT/early.so"
 }
 
-# In place of pg_ctl, which would run a sanitized `postgres -V` and wait for it.
-launch_sanitized() {
-  local patience=300
-  as_server_user env LD_PRELOAD="$(gcc -print-file-name=libasan.so) $CHECK_ROOT/early.so" \
-    ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1 "$PG_BINDIR/postgres" -D "$SERVER_DIR/data" >"$SERVER_DIR/log" 2>&1 &
-  until as_server_user "$PG_BINDIR/pg_isready" -q -h "$SERVER_DIR"; do
-    patience=$((patience - 1))
-    [ "$patience" -gt 0 ] || { tail -n 30 "$SERVER_DIR/log" && return 1; }
-    sleep 0.1
-  done
-}
+# TAP tests in which each kind of process does all that it can, for servers that are watched and slow.
+WATCHED_TAP='test/t/001_basic.pl test/t/004_failures.pl test/t/008_steering.pl test/t/031_keys.pl test/t/034_batches.pl test/t/040_schedules.pl
+  test/t/050_http.pl test/t/050_agents.pl test/t/051_egress.pl test/t/052_notifications.pl'
 
 stage_asan() {
-  local status=0
-  # shellcheck disable=SC2317  # start_server calls it
-  launch_server() { launch_sanitized; }
+  local status=0 asan
   special_build asan CXX='g++ -fsanitize=address,undefined -fno-omit-frame-pointer' COPT='-fsanitize=address,undefined' && early_sanitizer || return 1
+  asan=$(gcc -print-file-name=libasan.so)
+  wrap_server "LD_PRELOAD='$asan $CHECK_ROOT/early.so' ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1 exec -a \"\$0\" \"\$bare\" \"\$@\""
   stage_pgtap || status=1
-  if grep -E 'runtime error:|AddressSanitizer' "$SERVER_DIR/log" | sort | uniq -c | head -n 20 | grep .; then status=1; fi
-  report_status "$status"
+  # shellcheck disable=SC2086 # a list
+  tap_files $WATCHED_TAP || status=1
+  return "$status"
+}
+
+# PostgreSQL's list of what is known and harmless comes with its sources. Each process writes what is found to a file of its own.
+stage_valgrind() {
+  local status=0 found="$CHECK_WORK/valgrind" supp
+  supp=$(dirname "$("$PG_CONFIG" --bindir)")/share/valgrind.supp
+  [ -f "$supp" ] || { say "needs scripts/check --assertions" && report 0 0 1 && return 0; }
+  server_dir "$found"
+  copy_installation "$CHECK_ROOT" >/dev/null || return 1
+  wrap_server "exec valgrind --quiet --leak-check=no --gen-suppressions=all --num-callers=40 --suppressions='$supp' --suppressions='$CHECK_SRC/scripts/lib/valgrind.supp' \
+    --error-markers=VALGRIND,END --log-file='$found/%p.log' \"\$bare\" \"\$@\""
+  export PGCTLTIMEOUT=300 PG_TEST_TIMEOUT_DEFAULT=1200 DTS_WAIT=600 DTS_PEERS_SECONDS=7200
+  stage_pgtap || status=1
+  # shellcheck disable=SC2086 # a list
+  tap_files $WATCHED_TAP || status=1
+  if grep -lE '== (VALGRIND|Invalid|Conditional|Syscall)' "$found"/*.log >"$found/files"; then
+    say 'valgrind found:'
+    xargs cat <"$found/files" | sed -E 's/^==[0-9]+== //' | head -n 400
+    report 0 1
+    status=1
+  fi
+  return "$status"
 }
 
 stage_points() {

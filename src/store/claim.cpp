@@ -55,10 +55,11 @@ class RangeScan {
         snapshot_(RegisterSnapshot(GetLatestSnapshot())),
         row_(table_slot_create(heap, nullptr)),
         scan_(DTS_INDEX_BEGINSCAN(heap, index, snapshot_, 3)) {}
-  void end() {
+  /// Gives the snapshot, still registered.
+  Snapshot end() {
     index_endscan(scan_);
     ExecDropSingleTupleTableSlot(row_);
-    UnregisterSnapshot(snapshot_);
+    return snapshot_;
   }
 
   /// Locks up to max due rows of a range. Returns how many; `position`: where it stopped.
@@ -155,7 +156,9 @@ int TaskTable::claim(int slot, const LaneInfo& lane, int max, Task* out) {
     else if (position <= r.hi)
       rest[rests++] = core::Range{position, r.hi};
   }
-  scan.end();
+  Snapshot const snapshot = scan.end();
+  if (held_ != nullptr) UnregisterSnapshot(held_);
+  held_ = snapshot;
   DTS_POINT("claim.scanned");
   // No room for one more key in shared memory: whoever ends makes some.
   if (scan.later()) back_off(slot);

@@ -58,6 +58,12 @@ int64 next_task_id() { return nextval_internal(catalog().task_sequence, false); 
 TaskTable TaskTable::open(const char* what) {
   PreventCommandIfReadOnly(what);
   PreventCommandDuringRecovery(what);
+  TaskTable t = open_to_claim();
+  if (!HaveRegisteredOrActiveSnapshot()) t.held_ = RegisterSnapshot(GetTransactionSnapshot());
+  return t;
+}
+
+TaskTable TaskTable::open_to_claim() {
   TaskTable t;
   t.heap_ = table_open(catalog().task, RowExclusiveLock);
   t.classify();
@@ -121,6 +127,8 @@ void TaskTable::close() {
     if (r != nullptr) index_close(r, NoLock);
   table_close(heap_, NoLock);
   heap_ = nullptr;
+  if (held_ != nullptr) UnregisterSnapshot(held_);
+  held_ = nullptr;
 }
 
 namespace {

@@ -48,6 +48,8 @@ class TaskTable {
  public:
   /// Opens the table; indexes are opened when needed. `what` names the call in the error of a read-only transaction.
   static TaskTable open(const char* what = "dts");
+  /// The same for claim() first of all, which brings the snapshot.
+  static TaskTable open_to_claim();
   /// Opens it for read() only; also on a standby.
   static TaskTable open_to_read();
   void close();
@@ -99,6 +101,8 @@ class TaskTable {
 
   Relation heap_ = nullptr;
   LOCKMODE mode_ = RowExclusiveLock;
+  // Whoever writes a row with payloads out of line needs one: the server's own may vanish with any invalidation.
+  Snapshot held_ = nullptr;
   Relation pkey_ = nullptr, claim_ = nullptr, lease_ = nullptr, expires_ = nullptr, blocked_ = nullptr, ckey_ = nullptr, batch_ = nullptr;
   bool plain_ = false;  // the table has exactly our indexes: entries are made without the executor
 };
