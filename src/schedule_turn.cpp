@@ -195,8 +195,8 @@ void look(Turn& t, core::Decision& d, TimestampTz now) {
   core::Rule* rule = nullptr;
   // Compiled when it was made; a zone may have left the server's database since.
   ErrorData* const error = pg::attempt(memory, [&] { rule = make_rule(t.s.rule); });
-  if (error != nullptr) {
-    t.trouble = psprintf("%s: %s", unpack_sql_state(error->sqlerrcode), error->message);
+  if (error != nullptr || rule == nullptr) {
+    t.trouble = error == nullptr ? pstrdup("there is no rule") : psprintf("%s: %s", unpack_sql_state(error->sqlerrcode), error->message);
     t.next = core::kNever;
     return;
   }

@@ -139,8 +139,9 @@ void start_up() {
 }
 
 struct Timers {
-  TimestampTz history = 0;  // when to look after partitions next
-  TimestampTz sweep = 0;    // when to sweep next
+  TimestampTz history = 0;     // when to look after partitions next
+  TimestampTz sweep = 0;       // when to sweep next
+  TimestampTz sweep_rest = 0;  // not before: sweeps may take a hundredth of the time
   TimestampTz second_look = 0;
   TimestampTz requests = 0;
   TimestampTz keys = 0;
@@ -242,8 +243,10 @@ void handle_timers(Timers& timers, TimestampTz now) {
     sweep_keys_again();
     timers.second_look = 0;
   }
-  if (timers.sweep <= now) {
+  if (Max(timers.sweep, timers.sweep_rest) <= now) {
     timers.sweep = now + settings::sweep_interval_s * kSecond;
+    instr_time begun, took;  // not by the wall clock: it may leap
+    INSTR_TIME_SET_CURRENT(begun);
     // Not even a query while nothing happens and nothing is unfinished.
     const bool active = pg_atomic_exchange_u32(&database->activity, 0) != 0;
     if (active) tidy_dependencies();
@@ -260,8 +263,9 @@ void handle_timers(Timers& timers, TimestampTz now) {
       if (timers.requests == 0) timers.requests = now;
       const bool rows = sweep_look();
       if (sweep_keys() || rows) timers.second_look = GetCurrentTimestamp() + kSecond;
-      const TimestampTz took = GetCurrentTimestamp() - now;
-      timers.sweep = now + Max(settings::sweep_interval_s * kSecond, 100 * took);
+      INSTR_TIME_SET_CURRENT(took);
+      INSTR_TIME_SUBTRACT(took, begun);
+      timers.sweep_rest = now + 100 * static_cast<int64>(INSTR_TIME_GET_MICROSEC(took));
     }
   }
 }
@@ -270,9 +274,9 @@ void handle_timers(Timers& timers, TimestampTz now) {
 void follow_clock(Timers& timers) {
   const int64 step = clock_step();
   if (step > -kSecond && step < kSecond) return;
-  for (TimestampTz* const t : {&timers.history, &timers.sweep, &timers.second_look, &timers.requests, &timers.keys, &timers.lanes,
-                               &timers.agenda, &timers.lanes_rest, &timers.signals, &timers.signals_rest, &timers.gates, &timers.gates_rest,
-                               &timers.agents, &timers.changes, &timers.changes_rest})
+  for (TimestampTz* const t : {&timers.history, &timers.sweep, &timers.sweep_rest, &timers.second_look, &timers.requests, &timers.keys,
+                               &timers.lanes, &timers.agenda, &timers.lanes_rest, &timers.signals, &timers.signals_rest, &timers.gates,
+                               &timers.gates_rest, &timers.agents, &timers.changes, &timers.changes_rest})
     if (*t != 0 && *t != core::kMax) *t += step;
   pools_follow_clock(step);
   store::lanes_follow_clock(MyDatabaseId, step);
@@ -318,6 +322,7 @@ void main_loop(MemoryContext memory) {
     pg_atomic_fetch_add_u64(&database->wakeups, 1);
     follow_clock(timers);
     const TimestampTz now = GetCurrentTimestamp();
+    timers.sweep = Min(timers.sweep, now + settings::sweep_interval_s * kSecond);  // which may be shorter since a reload
     handle_events(timers, now);
     handle_timers(timers, now);
     const int64 due = database->gate ? set_clock(GetCurrentTimestamp()) : core::kMax;
@@ -325,9 +330,9 @@ void main_loop(MemoryContext memory) {
     const TimestampTz then = GetCurrentTimestamp();
     wait = sooner(wait, until(due, then));
     if (database->gate)
-      for (const TimestampTz t :
-           {timers.history, timers.sweep, timers.second_look, timers.requests, timers.lanes, timers.agenda, timers.keys, timers.schedules,
-            timers.late, timers.leases, timers.agents, timers.changes, timers.signals, timers.gates, alarm()})
+      for (const TimestampTz t : {timers.history, Max(timers.sweep, timers.sweep_rest), timers.second_look, timers.requests, timers.lanes,
+                                  timers.agenda, timers.keys, timers.schedules, timers.late, timers.leases, timers.agents, timers.changes,
+                                  timers.signals, timers.gates, alarm()})
         wait = sooner(wait, until(t, then));
     pgstat_report_stat(true);
     DTS_POINT("scheduler.turned");

@@ -42,7 +42,7 @@ bool set_key(Key* k, const char* text, int length) {
   bool hex = length == 2 * kKey;
   for (int i = 0; i < length && hex; i++) hex = isxdigit(static_cast<unsigned char>(text[i])) != 0;
   if (hex) {
-    for (int i = 0; i < kKey; i++) {
+    for (size_t i = 0; i < kKey; i++) {
       const char digits[3] = {text[2 * i], text[2 * i + 1], '\0'};
       k->bytes[i] = static_cast<unsigned char>(strtol(digits, nullptr, 16));
     }

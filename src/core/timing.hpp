@@ -112,7 +112,7 @@ constexpr int next_time(const Cron& c, int time) {
 
 /// A leap day on a given weekday may take 40 years; what does not come in this time never does.
 constexpr int kHorizonYears = 50;
-constexpr int64_t kHorizon = kHorizonYears * 366 * kSecondsPerDay * kUsPerSecond;
+constexpr int64_t kHorizon = int64_t{kHorizonYears} * 366 * kSecondsPerDay * kUsPerSecond;
 
 /// The first wall second at or after `wall` that the fields name; kNever if there is none within the horizon.
 constexpr int64_t next_wall(const Cron& c, int64_t wall) {

@@ -232,8 +232,8 @@ inline void cron(Words& out, const Cron& c) {
   if (months) {
     out.add(days ? " of " : week || per_day > 6 ? " in " : " every day in ");
     ranges(
-        out, c.months, [&](int a) { out.add("%s", kMonthNames[a - 1]); },
-        [&](int a, int b) { out.add("%s to %s", kMonthNames[a - 1], kMonthNames[b - 1]); });
+        out, c.months, [&](int a) { out.add("%s", kMonthNames[(a + 11) % 12]); },
+        [&](int a, int b) { out.add("%s to %s", kMonthNames[(a + 11) % 12], kMonthNames[(b + 11) % 12]); });
   }
   if (!days && !week && !months && per_day <= 6) out.add(" every day");
 }
