@@ -78,6 +78,10 @@ void stop_requested() {
   }
 }
 
+/// A lane that says it has work and gives none, so many times in a row: then it is asked less often.
+constexpr int kFruitless = 10;
+constexpr long kFruitlessMs = 10;
+
 long wait_ms(TimestampTz idle_since, TimestampTz later, TimestampTz leave_at) {
   const TimestampTz now = GetCurrentTimestamp();
   long wait = courier.client->wait_ms();
@@ -96,6 +100,7 @@ void main_loop() {
   store::ExecutorSlot& s = store::slots[courier.slot];
   WaitEventSet* const set = pg::make_wait_set(courier.client->descriptor());
   TimestampTz idle_since = GetCurrentTimestamp(), leave_at = 0;
+  int fruitless = 0;
   for (;;) {
     CHECK_FOR_INTERRUPTS();
     if (ConfigReloadPending) {
@@ -115,8 +120,14 @@ void main_loop() {
     worked |= courier_record(&later);
     if (worked) {
       idle_since = 0;
+      fruitless = 0;
       continue;
     }
+    // A claim that found nothing has cleared the idle bit, and who offered work meanwhile told nobody: set it, then look once more.
+    store::slot_idle(courier.slot, true);
+    const bool again = open && courier_has_work();
+    fruitless = again ? fruitless + 1 : 0;
+    if (again && fruitless < kFruitless) continue;
     const bool busy = courier.client->active() > 0 || later != 0;
     if (busy) idle_since = 0;
     if (!busy && idle_since == 0) {
@@ -125,7 +136,8 @@ void main_loop() {
       pgstat_report_activity(STATE_IDLE, nullptr);
     }
     if (idle_since != 0 && GetCurrentTimestamp() >= idle_since + settings::worker_idle_timeout_ms * 1000LL) return;
-    pg::wait_on(set, wait_ms(idle_since, later, leave_at));
+    const long wait = wait_ms(idle_since, later, leave_at);
+    pg::wait_on(set, again && (wait < 0 || wait > kFruitlessMs) ? kFruitlessMs : wait);
   }
 }
 

@@ -39,6 +39,8 @@ void courier_commit(bool durable);
 
 /// Claims what is due and room is for, commits that to disk, and only then sends. True if anything was claimed.
 bool courier_claim();
+/// Whether a claim could find something now.
+bool courier_has_work();
 
 // ---- courier_result.cpp
 

@@ -234,10 +234,21 @@ void undo(const ErrorData* error) {
 
 }  // namespace
 
+namespace {
+
+/// How many more may be under way now. What is claimed is on its way at once: attempts that a crash takes back were really begun.
+int room_for_more() {
+  if (courier.client->queued() >= kQueued) return 0;
+  return Min(Min(store::transfers_free(), courier.most - courier.client->active()), kAtOnce);
+}
+
+}  // namespace
+
+bool courier_has_work() { return room_for_more() > 0 && store::choose_lane(courier.pool, GetCurrentTimestamp()) >= 0; }
+
 bool courier_claim() {
-  const int room = Min(Min(store::transfers_free(), courier.most - courier.client->active()), kAtOnce);
-  // What is claimed is on its way at once: attempts that a crash takes back were really begun.
-  if (room <= 0 || courier.client->queued() >= kQueued || store::choose_lane(courier.pool, GetCurrentTimestamp()) < 0) return false;
+  if (!courier_has_work()) return false;
+  const int room = room_for_more();
   store::slot_idle(courier.slot, false);
   claim.n = 0;
   claim.lane_slot = -1;

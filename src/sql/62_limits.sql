@@ -123,6 +123,10 @@ BEGIN
             RAISE EXCEPTION 'invalid value in argument "reset": "%"', x USING ERRCODE = 'invalid_parameter_value', HINT = 'Use concurrency, rate, burst, max_waiting, max_bytes, weight, reserved, retention or key_concurrency.';
         END IF;
     END LOOP;
+    IF num_nonnulls(queue, handler, owner, tenant, priority) <> 1 THEN
+        RAISE EXCEPTION 'exactly one of "queue", "handler", "owner", "tenant" and "priority" must be given' USING ERRCODE = 'invalid_parameter_value',
+            DETAIL = format('Got %s of them.', num_nonnulls(queue, handler, owner, tenant, priority)), HINT = 'Example: queue => ''mail'', concurrency => 5.';
+    END IF;
     old := dts._limit_row(queue, handler, owner, tenant, priority);
     new := old;
     IF 'concurrency' = ANY (reset) THEN new.concurrency := NULL; END IF;

@@ -1,4 +1,4 @@
--- Views of schedules, their decisions, calendars and backfills; a month as text; the take-over of another scheduler's jobs.
+-- Views of schedules, their decisions and calendars; a month as text; the take-over of another scheduler's jobs.
 
 CREATE VIEW dts.schedules WITH (security_barrier) AS
 SELECT s.name, dts._role_name(s.owner) AS owner, s.timing, dts._reading(s.timing, s.zone, s.both_days) AS reading, s.zone,
@@ -27,16 +27,6 @@ COMMENT ON VIEW dts.fires IS 'What was decided for each due time: fired (with th
 CREATE VIEW dts.calendars WITH (security_barrier) AS
 SELECT c.name, dts._role_name(c.owner) AS owner, c.entries, c.description, c.created_at FROM dts.calendar c;
 COMMENT ON VIEW dts.calendars IS 'Calendars; every role may use them.';
-
-CREATE VIEW dts.backfills WITH (security_barrier) AS
-SELECT b.id, s.name AS schedule, b.from_at, b.to_at, b.state, b.total, (SELECT pg_catalog.count(*) FROM dts.backfill_due d WHERE d.backfill = b.id) AS waiting,
-       r.running, b.succeeded + r.succeeded AS succeeded, b.failed + r.failed AS failed, b.max_parallel, CASE WHEN b.newest_first THEN 'newest first' ELSE 'oldest first' END AS "order",
-       b.detail, b.created_at, b.ended_at
-FROM dts.backfill b JOIN dts.schedule s ON s.id = b.schedule
-CROSS JOIN LATERAL (SELECT pg_catalog.count(*) FILTER (WHERE x.ended_at IS NULL) AS running, pg_catalog.count(*) FILTER (WHERE x.outcome = 10) AS succeeded,
-                           pg_catalog.count(*) FILTER (WHERE x.outcome <> 10) AS failed FROM dts.schedule_run x WHERE x.backfill = b.id) r
-WHERE dts._caller_sees(s.owner);
-COMMENT ON VIEW dts.backfills IS 'Backfills and their progress.';
 
 -- Each day of the months that are touched: its number, and how often something is due.
 CREATE FUNCTION dts._month_grid(month date, zone text, today date, days date[], counts bigint[]) RETURNS text

@@ -22,15 +22,32 @@ bool wake_idle(PoolSlot& p) {
   return target != nullptr;
 }
 
+/// Whether some executor of another pool has nothing to do, and would make room.
+bool idle_elsewhere(const PoolSlot& mine) {
+  for (int i = 0; i < shared->pool_count; i++) {
+    const PoolSlot& p = pools[i];
+    if (!p.used || &p == &mine || p.runner != static_cast<int16>(core::Runner::Executor)) continue;
+    for (const uint64 w : p.idle)
+      if (w != 0) return true;
+  }
+  return false;
+}
+
+constexpr int64 kAskAgainUs = 5000;        // the scheduler itself looks at all pools in the same turn, and lets one grow no faster
+constexpr int64 kAskForShareUs = 1000000;  // all workers are at work: it may still be that this pool has less than its share
+
 void want_executor(PoolSlot& p) {
-  // A pool without executor is always told; one with executors only when a worker may still be started.
-  // The scheduler itself looks at all pools in the same turn, and need not be told again within the time that it takes to grow.
+  // A pool without executor is always told, and one that could have one more soon.
   const DatabaseSlot* const d = database_slot(p.db, false);
   if (d != nullptr && d->proc == MyProc) return;
   const TimestampTz now = GetCurrentTimestamp();
-  if (p.executors > 0 && now >= p.asked_at && now - p.asked_at < 5000) return;
+  const int64 since = now < p.asked_at ? kAskForShareUs : now - p.asked_at;  // a clock that was set back must not silence us
+  if (p.executors > 0 && since < kAskAgainUs) return;
+  const bool room =
+      p.executors == 0 || static_cast<int>(pg_atomic_read_u32(&shared->executors)) < settings::max_workers || idle_elsewhere(p);
+  if (!room && since < kAskForShareUs) return;
   p.asked_at = now;
-  if (p.executors == 0 || static_cast<int>(pg_atomic_read_u32(&shared->executors)) < settings::max_workers) tell_scheduler(p.db, kGrow);
+  tell_scheduler(p.db, kGrow);
 }
 
 /// Calls f for lanes with something to claim, until it returns true; beginning with word `from` of the bits. Returns the word where it

@@ -25,6 +25,9 @@ struct LimitSettings {
 /// Puts settings into shared memory, counting what runs already. Returns false if there is no room. Needs no lock.
 bool apply_limit(Oid db, const LimitSettings& settings);
 
+/// Nanoseconds that no step of the clock disturbs.
+int64 steady();
+
 /// What a limit for a tenant is known by.
 uint64 tenant_hash(const char* tenant);
 

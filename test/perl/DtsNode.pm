@@ -28,8 +28,9 @@ sub init {
 	my $preload = delete $options{preload} // 1;
 	my $conf = delete $options{conf} // '';
 	$self->SUPER::init(%options);
-	# A lost wake-up shows in the sweep's counter (see healthy) only if the sweep comes by during the test.
-	my $lines = "max_worker_processes = 32\ndts.sweep_interval = '1s'\n$conf";
+	# A lost wake-up shows in the sweep's counter (see healthy) only if the sweep comes by during the test, and one of a process only if no other
+	# one takes its place after a minute.
+	my $lines = "max_worker_processes = 32\ndts.sweep_interval = '1s'\ndts.worker_idle_timeout = '10min'\n$conf";
 	$self->append_conf('postgresql.conf', ($preload ? "shared_preload_libraries = 'dts'\n" : '') . $lines);
 	return;
 }

@@ -401,7 +401,7 @@ FROM (VALUES ('dts.pause(%s)'), ('dts.resume(%s)'), ('dts.set_limit(%s)')) f(cal
              ('queue => ''nope''', '42704', 'queue "nope" does not exist'), ('handler => ''nope''', '42704', 'handler "nope" does not exist'),
              ('owner => ''nope''', '42704', 'role "nope" does not exist'), ('tenant => ''''', '22023', '"tenant" must be 1 to 200 bytes'),
              ('tenant => repeat(''x'', 201)', '22023', '"tenant" must be 1 to 200 bytes')) v(value, wants, says);
-INSERT INTO bad (call, wants, says) VALUES ($$dts.set_limit(priority => 10, reserved => 1)$$, '22023', '"priority" must be between 0 and 9'), ($$dts.set_limit(priority => 5, queue => 'default', reserved => 1)$$, '22023', 'exactly one of'),
+INSERT INTO bad (call, wants, says) VALUES ($$dts.set_limit(priority => 10, reserved => 1)$$, '22023', '"priority" must be between 0 and 9'), ($$dts.set_limit(priority => 5, queue => 'default', reserved => 1)$$, '22023', 'exactly one of .* and "priority" must be given'),
     ($$dts.set_limit(owner => 'bad_other', reserved => 1)$$, '22023', '"reserved" is for queues and priorities'), ($$dts.set_limit(owner => 'bad_other', retention => '-1 day')$$, '22023', 'retention');
 INSERT INTO bad (call, wants, says)
 SELECT format('dts.set_limit(queue => ''default'', %s)', v.value), v.wants, v.says

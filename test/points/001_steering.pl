@@ -140,6 +140,21 @@ for my $point ('cancel.posted', 'cancel.scanned') {
 	is($caller->query("SELECT 'then'"), "cancelled\nthen", "$point: the answer");
 	$caller->close;
 }
+# Its wait is over, and only then the task ends: it answers what is so, not what it saw last.
+for my $case ([ 'executor.published', 'cancelled' ], [ 'executor.closed', 'succeeded' ]) {
+	my ($point, $end) = @$case;
+	my ($id) = stop_at($point);
+	my $caller = $node->session;
+	$caller->query(q{SET dts.steer_wait = 0});
+	$node->pause_at('cancel.scanned', $caller->{pid});
+	$caller->send("SELECT dts.cancel($id)");
+	$node->wait_reached('cancel.scanned');
+	$node->release($point);
+	ended($id, "$point: the last look of dts.cancel", qr/^$end$/);
+	$node->release('cancel.scanned');
+	is($caller->query("SELECT 'then'"), "$end\nthen", "$point: the answer is true at the end of the wait");
+	$caller->close;
+}
 # A caller that dies after its post: no promise was made, and the task is cancelled all the same.
 my ($id) = stop_at('executor.published');
 my $caller = $node->session;

@@ -91,7 +91,7 @@ subtest 'recipes' => sub {
 	$node->safe_psql('postgres', q{CREATE TABLE ran (what text, at timestamptz DEFAULT clock_timestamp())});
 	my $run = sub { my ($what, %o) = @_; return $node->submit("INSERT INTO ran VALUES (\$\$$what\$\$)", queue => 'd', %o) };
 	# Debounce: run once after things have been quiet.
-	my @ids = map { $run->('debounce', key => 'deb', on_conflict => 'push', delay => '700 ms') } 1 .. 4;
+	my @ids = map { $run->('debounce', key => 'deb', on_conflict => 'push', delay => '1500 ms') } 1 .. 4;
 	is(scalar(keys %{ { map { $_ => 1 } @ids } }), 1, 'debounce: one task, pushed back');
 	my $last = $node->safe_psql('postgres', 'SELECT clock_timestamp()');
 	$node->wait_state($ids[0], 'succeeded');
