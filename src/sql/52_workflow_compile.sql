@@ -116,9 +116,14 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION dts._request_values(jsonb, jsonb) IS 'The part of a document that the references of a request name.';
 
+CREATE FUNCTION dts._bound_options(task jsonb, doc jsonb) RETURNS jsonb
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT t || jsonb_strip_nulls(jsonb_build_object('concurrency_key', t ->> 'concurrency_key', 'tenant', t ->> 'tenant')) FROM (SELECT dts._resolve(task, doc) AS t) x $$;
+COMMENT ON FUNCTION dts._bound_options(jsonb, jsonb) IS 'What is said of a task, with its references replaced; keys are texts, whatever they refer to.';
+
 CREATE FUNCTION dts._task_of(task jsonb, doc jsonb) RETURNS jsonb
     LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT dts._resolve(task - ARRAY['sql', 'http', 'mail'], doc) || CASE WHEN task ? 'sql' THEN jsonb_build_object('sql', task -> 'sql') ELSE '{}' END
+    SELECT dts._bound_options(task - ARRAY['sql', 'http', 'mail'], doc) || CASE WHEN task ? 'sql' THEN jsonb_build_object('sql', task -> 'sql') ELSE '{}' END
         || COALESCE((SELECT jsonb_object_agg(k, r.v || jsonb_build_object('values', dts._request_values(r.v, doc)))
                      FROM unnest(ARRAY['http', 'mail']) k, LATERAL (SELECT CASE jsonb_typeof(task -> k) WHEN 'string' THEN jsonb_build_object('url', task -> k) ELSE task -> k END AS v) r WHERE task ? k), '{}') $$;
 COMMENT ON FUNCTION dts._task_of(jsonb, jsonb) IS 'The task of a node, with what its references name.';

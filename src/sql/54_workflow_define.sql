@@ -33,11 +33,11 @@ BEGIN
     IF definition IS NULL THEN
         RAISE EXCEPTION 'argument "definition" must not be null' USING ERRCODE = 'null_value_not_allowed', HINT = 'Give JSON, or nodes made by dts.node().';
     END IF;
-    SELECT count(*) OVER () AS n, x.* INTO f FROM dts._findings(d) x LIMIT 1;
+    SELECT count(*) OVER () AS n, x.* INTO f FROM dts._findings(d, caller) x LIMIT 1;
     IF FOUND THEN
         RAISE EXCEPTION 'the definition of workflow "%" is not valid: %', name, f.message
             USING ERRCODE = 'invalid_parameter_value', HINT = f.hint,
-                  DETAIL = (SELECT string_agg(format('%s: %s', y.pointer, y.message), E'\n') FROM (SELECT * FROM dts._findings(d) LIMIT 20) y);
+                  DETAIL = (SELECT string_agg(format('%s: %s', y.pointer, y.message), E'\n') FROM (SELECT * FROM dts._findings(d, caller) LIMIT 20) y);
     END IF;
     FOR child IN SELECT h #>> '{}' FROM unnest('{$.nodes.*.handler,$.on.*.handler,$.nodes.*.compensate.handler}'::jsonpath[]) p, jsonb_path_query(d, p) h LOOP
         IF NOT EXISTS (SELECT FROM dts.handler h WHERE h.name = child AND h.dropped_at IS NULL AND (h.shared OR dts._role_may(caller, h.owner))) THEN

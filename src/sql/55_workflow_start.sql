@@ -34,8 +34,8 @@ CREATE FUNCTION dts._node_task(r dts.workflow_run, node text, n jsonb) RETURNS j
 DECLARE kind text := n ->> 'kind'; task jsonb := n -> 'task'; doc jsonb := jsonb_build_object('params', r.params, 'run', jsonb_build_object('id', r.id, 'key', r.key)); result jsonb;
 BEGIN
     IF n -> 'inline' = 'true' THEN
-        result := jsonb_build_object(kind, task -> kind) || CASE WHEN n -> 'plain' = 'true' AND r.gate IS NULL THEN dts._resolve(task - kind, doc)
-                                                                 ELSE dts._resolve(task - ARRAY[kind, 'args', 'payload'], doc) || '{"node": true}' END;
+        result := jsonb_build_object(kind, task -> kind) || CASE WHEN n -> 'plain' = 'true' AND r.gate IS NULL THEN dts._bound_options(task - kind, doc)
+                                                                 ELSE dts._bound_options(task - ARRAY[kind, 'args', 'payload'], doc) || '{"node": true}' END;
     ELSE  -- it hands its work on to tasks of its own
         result := (SELECT COALESCE(jsonb_object_agg(k, dts._resolve(task -> k, doc)), '{}') FROM unnest('{queue,priority}'::text[]) k
                    WHERE task ? k AND NOT EXISTS (SELECT FROM dts._references(task -> k) x WHERE x !~ '^(params|run)\.'))
