@@ -1,22 +1,7 @@
 -- What can be wrong with a definition: each finding with a JSON pointer and a hint, all at once.
 
 CREATE FUNCTION dts._cycle(edges jsonb) RETURNS text
-    LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
-DECLARE alive text[] := ARRAY(SELECT jsonb_object_keys(edges)); before int := -1; at text; path text[] := '{}';
-BEGIN
-    -- What has no parent among those that are left goes; what stays holds a cycle. Then it is enough to walk upwards.
-    WHILE cardinality(alive) <> before LOOP
-        before := cardinality(alive);
-        alive := ARRAY(SELECT a FROM unnest(alive) a WHERE EXISTS (SELECT FROM jsonb_array_elements_text(edges -> a) p WHERE p = ANY (alive)));
-    END LOOP;
-    at := alive[1];
-    WHILE at IS NOT NULL AND NOT at = ANY (path) LOOP
-        path := path || at;
-        SELECT p INTO at FROM jsonb_array_elements_text(edges -> at) p WHERE p = ANY (alive) LIMIT 1;
-    END LOOP;
-    path := path[array_position(path, at):] || at;
-    RETURN (SELECT string_agg(p, ' -> ' ORDER BY n DESC) FROM unnest(path) WITH ORDINALITY u(p, n));
-END $$;
+    LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'dts_cycle';
 COMMENT ON FUNCTION dts._cycle(jsonb) IS 'The path of a cycle among nodes given with their parents; NULL if there is none.';
 
 CREATE FUNCTION dts._similar(name text, names text[]) RETURNS text
@@ -215,12 +200,13 @@ BEGIN
         RETURN;
     END IF;
     -- Outputs come from ancestors only: of anything else it is not known whether it has ended.
-    FOR n IN WITH RECURSIVE up AS (SELECT x.key AS node, p.parent FROM jsonb_each(parents) x, jsonb_array_elements_text(x.value) p(parent)
-                                   UNION SELECT u.node, p.parent FROM up u, jsonb_array_elements_text(parents -> u.parent) p(parent)),
-                  o AS (SELECT x.key AS node, x.value - 'compensate' AS def FROM jsonb_each(definition -> 'nodes') x WHERE jsonb_typeof(x.value) = 'object'),
+    FOR n IN WITH RECURSIVE o AS (SELECT x.key AS node, x.value - 'compensate' AS def FROM jsonb_each(definition -> 'nodes') x WHERE jsonb_typeof(x.value) = 'object'),
                   reads AS (SELECT o.node, (string_to_array(r, '.'))[2] AS read FROM o, dts._references(o.def) r WHERE r ~ '^nodes\.'
-                            UNION SELECT o.node, c FROM o, dts._conditions(o.def) q, dts._condition_nodes(q) c)
-             SELECT r.node, r.read FROM reads r WHERE r.read = ANY (names) AND NOT EXISTS (SELECT FROM up u WHERE u.node = r.node AND u.parent = r.read) LOOP
+                            UNION SELECT o.node, c FROM o, dts._conditions(o.def) q, dts._condition_nodes(q) c),
+                  far AS (SELECT r.node, r.read FROM reads r WHERE r.read = ANY (names) AND NOT parents -> r.node ? r.read),  -- mostly a parent is read
+                  up AS (SELECT DISTINCT f.node, p.parent FROM far f, jsonb_array_elements_text(parents -> f.node) p(parent)
+                         UNION SELECT u.node, p.parent FROM up u, jsonb_array_elements_text(parents -> u.parent) p(parent))
+             SELECT f.node, f.read FROM far f WHERE NOT EXISTS (SELECT FROM up u WHERE u.node = f.node AND u.parent = f.read) LOOP
         RETURN QUERY SELECT '/nodes/' || n.node, format('node "%s" reads "%s", which need not have ended before it', n.node, n.read), format('Add "%s" to its needs.', n.read);
     END LOOP;
     FOR n IN SELECT x.key, m.node, m.branch FROM jsonb_each(definition -> 'nodes') x, jsonb_array_elements(CASE jsonb_typeof(x.value -> 'needs') WHEN 'array' THEN x.value -> 'needs' WHEN 'string' THEN jsonb_build_array(x.value -> 'needs') ELSE '[]' END) y, dts._need(y) m WHERE m.branch IS NOT NULL LOOP

@@ -90,7 +90,7 @@ CREATE FUNCTION dts._begin_run(caller oid, w dts.workflow, params jsonb, key tex
 #variable_conflict use_column
 DECLARE plan jsonb; r dts.workflow_run; checked jsonb;
 BEGIN
-    SELECT v.plan INTO STRICT plan FROM dts.workflow_version v WHERE v.workflow = w.id AND v.version = w.version;
+    SELECT v.plan #> '{}' INTO STRICT plan FROM dts.workflow_version v WHERE v.workflow = w.id AND v.version = w.version;
     IF depth > 32 THEN
         RAISE EXCEPTION 'workflow "%" is nested too deeply', w.name USING ERRCODE = 'program_limit_exceeded', HINT = 'It probably calls itself; at most 32 levels are allowed.';
     END IF;
