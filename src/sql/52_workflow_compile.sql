@@ -30,7 +30,7 @@ CREATE FUNCTION dts._node_keys() RETURNS text[] LANGUAGE sql IMMUTABLE PARALLEL 
 COMMENT ON FUNCTION dts._node_keys() IS 'Keys of a node beside its kind, what belongs to that, and the options of a task.';
 
 CREATE FUNCTION dts._task_keys() RETURNS text[] LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
-    AS $$ SELECT ARRAY['args', 'payload', 'params', 'queue', 'priority', 'max_attempts', 'retry', 'timeout', 'transactional', 'capture', 'labels', 'tenant'] $$;
+    AS $$ SELECT ARRAY['args', 'payload', 'params', 'queue', 'priority', 'max_attempts', 'retry', 'timeout', 'transactional', 'capture', 'labels', 'tenant', 'concurrency_key'] $$;
 COMMENT ON FUNCTION dts._task_keys() IS 'Keys of a node that go into the JSON object of its task.';
 
 -- References are ${path} in strings: a whole string keeps the type of what it refers to, inside a text it becomes text.
@@ -116,9 +116,14 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION dts._request_values(jsonb, jsonb) IS 'The part of a document that the references of a request name.';
 
+CREATE FUNCTION dts._bound_options(task jsonb, doc jsonb) RETURNS jsonb
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT t || jsonb_strip_nulls(jsonb_build_object('concurrency_key', t ->> 'concurrency_key', 'tenant', t ->> 'tenant')) FROM (SELECT dts._resolve(task, doc) AS t) x $$;
+COMMENT ON FUNCTION dts._bound_options(jsonb, jsonb) IS 'What is said of a task, with its references replaced; keys are texts, whatever they refer to.';
+
 CREATE FUNCTION dts._task_of(task jsonb, doc jsonb) RETURNS jsonb
     LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT dts._resolve(task - ARRAY['sql', 'http', 'mail'], doc) || CASE WHEN task ? 'sql' THEN jsonb_build_object('sql', task -> 'sql') ELSE '{}' END
+    SELECT dts._bound_options(task - ARRAY['sql', 'http', 'mail'], doc) || CASE WHEN task ? 'sql' THEN jsonb_build_object('sql', task -> 'sql') ELSE '{}' END
         || COALESCE((SELECT jsonb_object_agg(k, r.v || jsonb_build_object('values', dts._request_values(r.v, doc)))
                      FROM unnest(ARRAY['http', 'mail']) k, LATERAL (SELECT CASE jsonb_typeof(task -> k) WHEN 'string' THEN jsonb_build_object('url', task -> k) ELSE task -> k END AS v) r WHERE task ? k), '{}') $$;
 COMMENT ON FUNCTION dts._task_of(jsonb, jsonb) IS 'The task of a node, with what its references name.';
@@ -182,7 +187,9 @@ BEGIN
                 CASE jsonb_typeof(def -> 'needs') WHEN 'array' THEN def -> 'needs' WHEN 'string' THEN jsonb_build_array(def -> 'needs') ELSE '[]' END) x, dts._need(x) n);
     -- Without anything to find out when it is its turn it is a plain task. Kinds that others run, and loops, are tasks of a task.
     outside := kind = 'handler' AND EXISTS (SELECT FROM dts.handler h WHERE h.name = def ->> 'handler' AND h.dropped_at IS NULL AND h.kind <> 'sql');
-    inline := kind IN ('sql', 'handler') AND NOT outside AND COALESCE(def -> 'transactional', 'true') <> 'false' AND NOT def ?| '{map,repeat}';
+    -- What is said of the task itself (its concurrency key, its queue) must be known when it is submitted: with the run, or at its turn.
+    inline := kind IN ('sql', 'handler') AND NOT outside AND COALESCE(def -> 'transactional', 'true') <> 'false' AND NOT def ?| '{map,repeat}'
+              AND NOT EXISTS (SELECT FROM dts._references(task - '{sql,args,payload}'::text[]) x WHERE x !~ '^(params|run)\.');
     RETURN dts._given(jsonb_build_object('kind', kind, 'task', task, 'map', dts._map(def -> 'map'), 'query', dts._query_of(def) IS NOT NULL, 'repeat', def -> 'repeat', 'when', def -> 'when', 'join', def -> 'join',
         'on_unsatisfied', def -> 'on_unsatisfied', 'continue_on', def -> 'continue_on', 'compensate', def -> 'compensate', 'description', def -> 'description',
         'needs', needs,

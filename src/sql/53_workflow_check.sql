@@ -1,22 +1,7 @@
 -- What can be wrong with a definition: each finding with a JSON pointer and a hint, all at once.
 
 CREATE FUNCTION dts._cycle(edges jsonb) RETURNS text
-    LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
-DECLARE alive text[] := ARRAY(SELECT jsonb_object_keys(edges)); before int := -1; at text; path text[] := '{}';
-BEGIN
-    -- What has no parent among those that are left goes; what stays holds a cycle. Then it is enough to walk upwards.
-    WHILE cardinality(alive) <> before LOOP
-        before := cardinality(alive);
-        alive := ARRAY(SELECT a FROM unnest(alive) a WHERE EXISTS (SELECT FROM jsonb_array_elements_text(edges -> a) p WHERE p = ANY (alive)));
-    END LOOP;
-    at := alive[1];
-    WHILE at IS NOT NULL AND NOT at = ANY (path) LOOP
-        path := path || at;
-        SELECT p INTO at FROM jsonb_array_elements_text(edges -> at) p WHERE p = ANY (alive) LIMIT 1;
-    END LOOP;
-    path := path[array_position(path, at):] || at;
-    RETURN (SELECT string_agg(p, ' -> ' ORDER BY n DESC) FROM unnest(path) WITH ORDINALITY u(p, n));
-END $$;
+    LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'dts_cycle';
 COMMENT ON FUNCTION dts._cycle(jsonb) IS 'The path of a cycle among nodes given with their parents; NULL if there is none.';
 
 CREATE FUNCTION dts._similar(name text, names text[]) RETURNS text
@@ -76,9 +61,6 @@ BEGIN
     IF def ? 'join' AND NOT (def -> 'join' IN ('"all"', '"any"') OR jsonb_typeof(def -> 'join') = 'number') THEN
         RETURN QUERY SELECT place || '/join', 'invalid join rule', 'Use "all", "any" or how many nodes must end so.';
     END IF;
-    IF def ? 'on_unsatisfied' AND NOT def ->> 'on_unsatisfied' = ANY ('{skip,fail,cancel}') THEN
-        RETURN QUERY SELECT place || '/on_unsatisfied', 'invalid value for "on_unsatisfied"', 'Use skip, fail or cancel.';
-    END IF;
     FOR e IN SELECT * FROM (VALUES ('/when', def -> 'when'), ('/repeat/until', def #> '{repeat,until}'), ('/repeat/while', def #> '{repeat,while}')) v(at, condition) WHERE v.condition IS NOT NULL
              UNION ALL SELECT '/switch/' || c.key, c.value FROM jsonb_each(CASE WHEN jsonb_typeof(def -> 'switch') = 'object' THEN def -> 'switch' ELSE '{}' END) c LOOP
         note := dts._check_condition(e.condition);
@@ -106,9 +88,6 @@ BEGIN
         RETURN QUERY SELECT place || '/map/items', format('the items of a map cannot be a %s', jsonb_typeof(dts._map(def -> 'map') -> 'items')), 'Items are an array, an object, a reference to one, or {"sql": "SELECT ..."}.';
     END IF;
     IF jsonb_typeof(def -> 'signal') = 'object' THEN
-        FOR k IN SELECT x FROM jsonb_object_keys(def -> 'signal') x WHERE NOT x = ANY ('{name,event,match,roles,expires}') LOOP
-            RETURN QUERY SELECT place || '/signal/' || k, format('unknown key "%s"', k), 'A signal has name and expires; an event has event, match, roles and expires.';
-        END LOOP;
         IF def -> 'signal' ? 'name' = (def -> 'signal' ? 'event') THEN
             RETURN QUERY SELECT place || '/signal', 'a signal has a name, or an event', 'Write {"name": "go", "expires": "1 day"} or {"event": "orders.paid", "match": {"id": "${params.id}"}}.';
         END IF;
@@ -147,28 +126,7 @@ BEGIN
         RETURN QUERY SELECT place || '/sql', '"sql" must be a string', 'Write the statement as text.';
     END IF;
     what := (def - 'compensate' - 'needs') || CASE WHEN def ? 'sql' THEN jsonb_build_object('sql', template) ELSE '{}' END;
-    FOR k IN SELECT dts._references(what) LOOP
-        CONTINUE WHEN k LIKE 'secret:%' AND def ?| '{http,mail}';
-        CASE split_part(k, '.', 1)
-        WHEN 'params' THEN
-            IF NOT split_part(split_part(split_part(k, '.', 2), ':-', 1), '?', 1) = ANY (params) THEN
-                RETURN QUERY SELECT place, format('unknown parameter in ${%s}', k), dts._similar(split_part(k, '.', 2), params);
-            END IF;
-        WHEN 'nodes' THEN
-            IF NOT split_part(k, '.', 2) = ANY (names) THEN
-                RETURN QUERY SELECT place, format('unknown node in ${%s}', k), dts._similar(split_part(k, '.', 2), names);
-            ELSIF NOT split_part(split_part(split_part(k, '.', 3), ':-', 1), '?', 1) = ANY ('{output,rows,state}') THEN
-                RETURN QUERY SELECT place, format('unknown part of a node in ${%s}', k), 'Nodes have output, rows and state.';
-            END IF;
-        WHEN 'run' THEN NULL;
-        WHEN 'item', 'index' THEN
-            IF NOT def ? 'map' THEN
-                RETURN QUERY SELECT place, format('${%s} outside of a map', k), 'Only a node with "map" has items.';
-            END IF;
-        ELSE
-            RETURN QUERY SELECT place, format('unknown reference ${%s}', k), 'References begin with params, nodes, item, index or run.';
-        END CASE;
-    END LOOP;
+    RETURN QUERY SELECT f.* FROM jsonb_each(what) x, dts._reference_findings(format('%s/%s', place, x.key), x.value, names, params, def ? 'map', def ?| '{http,mail}') f;
 END $$;
 COMMENT ON FUNCTION dts._node_findings(text, text, jsonb, text[], text[]) IS 'What is wrong with one node by itself.';
 
@@ -191,23 +149,23 @@ CREATE FUNCTION dts._concurrency_findings(c jsonb, params text[]) RETURNS TABLE 
     WHERE c ? 'on_conflict' AND NOT COALESCE(c ->> 'on_conflict', '') = ANY ('{wait,skip,replace}') $$;
 COMMENT ON FUNCTION dts._concurrency_findings(jsonb, text[]) IS 'What is wrong with the concurrency of a workflow.';
 
-CREATE FUNCTION dts._findings(definition jsonb) RETURNS TABLE (pointer text, message text, hint text)
+CREATE FUNCTION dts._findings(definition jsonb, caller oid) RETURNS TABLE (pointer text, message text, hint text)
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
-DECLARE names text[]; params text[]; n record; parents jsonb; ancestors jsonb := '{}'; cycle text; missing text; found boolean := false;
+DECLARE names text[]; params text[]; types jsonb; n record; parents jsonb; cycle text;
 BEGIN
     IF jsonb_typeof(definition) IS DISTINCT FROM 'object' OR jsonb_typeof(definition -> 'nodes') IS DISTINCT FROM 'object' OR definition -> 'nodes' = '{}' THEN
         RETURN QUERY SELECT '/nodes', 'a workflow needs nodes', '{"nodes": {"a": {"sql": "SELECT 1"}, "b": {"needs": ["a"], "sql": "SELECT 2"}}}';
         RETURN;
     END IF;
     names := ARRAY(SELECT jsonb_object_keys(definition -> 'nodes'));
-    params := ARRAY(SELECT jsonb_object_keys(dts._params_schema(definition -> 'params')));
-    FOR n IN SELECT k FROM jsonb_object_keys(definition) k WHERE NOT k = ANY ('{nodes,params,on,output,deadline,concurrency,description,name,schedule,labels}') LOOP
-        RETURN QUERY SELECT '/' || n.k, format('unknown key "%s"', n.k), 'A workflow has nodes, params, on, output, deadline, concurrency, schedule, description and labels.';
-    END LOOP;
+    RETURN QUERY SELECT * FROM dts._shape_findings('', 'workflow', definition, '{}', true);
+    types := CASE WHEN jsonb_typeof(definition -> 'params') = 'object' THEN dts._params_schema(definition -> 'params') ELSE '{}' END;
+    params := ARRAY(SELECT jsonb_object_keys(types));
+    RETURN QUERY SELECT * FROM dts._reference_findings('/output', definition -> 'output', names, params, false, false);
     FOR n IN SELECT k FROM unnest(names) k WHERE k !~ '^[A-Za-z_][A-Za-z0-9_-]{0,62}$' LOOP
         RETURN QUERY SELECT '/nodes/' || n.k, format('invalid node name "%s"', n.k), 'Use letters, digits, _ and -, beginning with a letter, at most 63.';
     END LOOP;
-    FOR n IN SELECT p.key, p.value FROM jsonb_each(dts._params_schema(definition -> 'params')) p LOOP
+    FOR n IN SELECT p.key, p.value FROM jsonb_each(types) p LOOP
         IF jsonb_typeof(n.value) <> 'object' OR NOT COALESCE(n.value ->> 'type', 'any') = ANY ('{any,string,number,integer,boolean,object,array}') THEN
             RETURN QUERY SELECT '/params/' || n.key, format('parameter "%s" has no known type', n.key), 'Write {"type": "string", "default": "x"}; types are string, number, integer, boolean, object and array.';
         ELSIF n.value ? 'default' AND dts._type_clash(n.value, n.value -> 'default') IS NOT NULL THEN
@@ -217,20 +175,22 @@ BEGIN
     RETURN QUERY SELECT * FROM dts._concurrency_findings(dts._concurrency(definition -> 'concurrency'), params);
     FOR n IN SELECT x.key, x.value FROM jsonb_each(definition -> 'nodes') x LOOP
         RETURN QUERY SELECT * FROM dts._node_findings('/nodes/' || n.key, n.key, n.value, names, params);
+        RETURN QUERY SELECT * FROM dts._option_findings('/nodes/' || n.key, n.value, types, caller);
         IF n.value ? 'compensate' THEN
             RETURN QUERY SELECT * FROM dts._node_findings(format('/nodes/%s/compensate', n.key), n.key, n.value -> 'compensate', names, params);
+            RETURN QUERY SELECT * FROM dts._option_findings(format('/nodes/%s/compensate', n.key), n.value -> 'compensate', types, caller);
         END IF;
-        IF dts._map(n.value -> 'map') ->> 'items' ~ '^\$\{params\.[^.}]+\}$'
-           AND COALESCE(dts._params_schema(definition -> 'params') -> substring(dts._map(n.value -> 'map') ->> 'items' FROM '^\$\{params\.([^.}]+)\}$') ->> 'type', 'array') NOT IN ('array', 'object', 'any') THEN
-            RETURN QUERY SELECT format('/nodes/%s/map/items', n.key), format('the items of a map cannot be a %s', dts._params_schema(definition -> 'params') -> substring(dts._map(n.value -> 'map') ->> 'items' FROM '^\$\{params\.([^.}]+)\}$') ->> 'type'),
+        IF types -> substring(dts._map(n.value -> 'map') ->> 'items' FROM '^\$\{params\.([^.}]+)\}$') ->> 'type' NOT IN ('array', 'object', 'any') THEN
+            RETURN QUERY SELECT format('/nodes/%s/map/items', n.key), format('the items of a map cannot be a %s', types -> substring(dts._map(n.value -> 'map') ->> 'items' FROM '^\$\{params\.([^.}]+)\}$') ->> 'type'),
                 'Make it a parameter of type array.';
         END IF;
     END LOOP;
-    FOR n IN SELECT x.key, x.value FROM jsonb_each(COALESCE(definition -> 'on', '{}')) x LOOP
+    FOR n IN SELECT x.key, x.value FROM jsonb_each(CASE jsonb_typeof(definition -> 'on') WHEN 'object' THEN definition -> 'on' ELSE '{}' END) x LOOP
         IF NOT n.key = ANY ('{success,failure,cancel,exit}') THEN
             RETURN QUERY SELECT '/on/' || n.key, format('unknown handler "%s"', n.key), 'Handlers are success, failure, cancel and exit.';
         END IF;
         RETURN QUERY SELECT * FROM dts._node_findings('/on/' || n.key, n.key, n.value, names, params);
+        RETURN QUERY SELECT * FROM dts._option_findings('/on/' || n.key, n.value, types, caller);
     END LOOP;
     parents := (SELECT jsonb_object_agg(x.key, (SELECT COALESCE(jsonb_agg(DISTINCT m.node), '[]') FROM jsonb_array_elements(CASE jsonb_typeof(x.value -> 'needs') WHEN 'array' THEN x.value -> 'needs' WHEN 'string' THEN jsonb_build_array(x.value -> 'needs') ELSE '[]' END) y, dts._need(y) m
                                                 WHERE m.node = ANY (names))) FROM jsonb_each(definition -> 'nodes') x WHERE jsonb_typeof(x.value) = 'object');
@@ -240,12 +200,13 @@ BEGIN
         RETURN;
     END IF;
     -- Outputs come from ancestors only: of anything else it is not known whether it has ended.
-    FOR n IN WITH RECURSIVE up AS (SELECT x.key AS node, p.parent FROM jsonb_each(parents) x, jsonb_array_elements_text(x.value) p(parent)
-                                   UNION SELECT u.node, p.parent FROM up u, jsonb_array_elements_text(parents -> u.parent) p(parent)),
-                  o AS (SELECT x.key AS node, x.value - 'compensate' AS def FROM jsonb_each(definition -> 'nodes') x WHERE jsonb_typeof(x.value) = 'object'),
+    FOR n IN WITH RECURSIVE o AS (SELECT x.key AS node, x.value - 'compensate' AS def FROM jsonb_each(definition -> 'nodes') x WHERE jsonb_typeof(x.value) = 'object'),
                   reads AS (SELECT o.node, (string_to_array(r, '.'))[2] AS read FROM o, dts._references(o.def) r WHERE r ~ '^nodes\.'
-                            UNION SELECT o.node, c FROM o, dts._conditions(o.def) q, dts._condition_nodes(q) c)
-             SELECT r.node, r.read FROM reads r WHERE r.read = ANY (names) AND NOT EXISTS (SELECT FROM up u WHERE u.node = r.node AND u.parent = r.read) LOOP
+                            UNION SELECT o.node, c FROM o, dts._conditions(o.def) q, dts._condition_nodes(q) c),
+                  far AS (SELECT r.node, r.read FROM reads r WHERE r.read = ANY (names) AND NOT parents -> r.node ? r.read),  -- mostly a parent is read
+                  up AS (SELECT DISTINCT f.node, p.parent FROM far f, jsonb_array_elements_text(parents -> f.node) p(parent)
+                         UNION SELECT u.node, p.parent FROM up u, jsonb_array_elements_text(parents -> u.parent) p(parent))
+             SELECT f.node, f.read FROM far f WHERE NOT EXISTS (SELECT FROM up u WHERE u.node = f.node AND u.parent = f.read) LOOP
         RETURN QUERY SELECT '/nodes/' || n.node, format('node "%s" reads "%s", which need not have ended before it', n.node, n.read), format('Add "%s" to its needs.', n.read);
     END LOOP;
     FOR n IN SELECT x.key, m.node, m.branch FROM jsonb_each(definition -> 'nodes') x, jsonb_array_elements(CASE jsonb_typeof(x.value -> 'needs') WHEN 'array' THEN x.value -> 'needs' WHEN 'string' THEN jsonb_build_array(x.value -> 'needs') ELSE '[]' END) y, dts._need(y) m WHERE m.branch IS NOT NULL LOOP
@@ -257,7 +218,7 @@ BEGIN
         END IF;
     END LOOP;
 END $$;
-COMMENT ON FUNCTION dts._findings(jsonb) IS 'Everything that is wrong with a definition.';
+COMMENT ON FUNCTION dts._findings(jsonb, oid) IS 'Everything that is wrong with a definition.';
 
 CREATE FUNCTION dts._type_clash(schema jsonb, value jsonb) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
@@ -268,5 +229,5 @@ CREATE FUNCTION dts._type_clash(schema jsonb, value jsonb) RETURNS text
 COMMENT ON FUNCTION dts._type_clash(jsonb, jsonb) IS 'Why a value does not fit a schema, or NULL.';
 
 CREATE FUNCTION dts.validate_workflow(definition jsonb) RETURNS TABLE (pointer text, message text, hint text)
-    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS $$ SELECT * FROM dts._findings(dts._normal_definition(definition)) $$;
+    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS $$ SELECT * FROM dts._findings(dts._normal_definition(definition), (SELECT r.oid FROM pg_roles r WHERE r.rolname = session_user)) $$;
 COMMENT ON FUNCTION dts.validate_workflow(jsonb) IS 'All that is wrong with the definition of a workflow, each with a JSON pointer to the place and a hint; no row if it is good.';

@@ -30,12 +30,20 @@ COMMENT ON FUNCTION dts._checked_params(jsonb, jsonb) IS 'Parameters of a run, w
 
 -- The JSON object of dts.submit_many for a node. What needs nothing of the run beyond its parameters is a plain task, unless the run has to wait for its turn.
 CREATE FUNCTION dts._node_task(r dts.workflow_run, node text, n jsonb) RETURNS jsonb
-    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT CASE WHEN n -> 'plain' = 'true' AND r.gate IS NULL THEN dts._resolve(n -> 'task', jsonb_build_object('params', r.params))
-                WHEN n -> 'inline' = 'true' THEN (n -> 'task') - '{args,payload,params}'::text[] || '{"node": true}'
-                ELSE jsonb_strip_nulls(jsonb_build_object('queue', n #> '{task,queue}', 'priority', n #> '{task,priority}')) || jsonb_build_object('sql', format('SELECT /* %s */', n ->> 'kind'), 'node', true) END
-           || jsonb_build_object('name', node, 'owner', dts._role_name(r.owner), 'labels', COALESCE(r.labels, '{}') || COALESCE(n #> '{task,labels}', '{}') || jsonb_build_object('run', r.id, 'node', node))
-           || CASE WHEN r.deadline IS NOT NULL AND node !~ '^\(' THEN jsonb_build_object('expires', r.deadline) ELSE '{}' END $$;
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE kind text := n ->> 'kind'; task jsonb := n -> 'task'; doc jsonb := jsonb_build_object('params', r.params, 'run', jsonb_build_object('id', r.id, 'key', r.key)); result jsonb;
+BEGIN
+    IF n -> 'inline' = 'true' THEN
+        result := jsonb_build_object(kind, task -> kind) || CASE WHEN n -> 'plain' = 'true' AND r.gate IS NULL THEN dts._bound_options(task - kind, doc)
+                                                                 ELSE dts._bound_options(task - ARRAY[kind, 'args', 'payload'], doc) || '{"node": true}' END;
+    ELSE  -- it hands its work on to tasks of its own
+        result := (SELECT COALESCE(jsonb_object_agg(k, dts._resolve(task -> k, doc)), '{}') FROM unnest('{queue,priority}'::text[]) k
+                   WHERE task ? k AND NOT EXISTS (SELECT FROM dts._references(task -> k) x WHERE x !~ '^(params|run)\.'))
+                  || jsonb_build_object('sql', format('SELECT /* %s */', kind), 'node', true);
+    END IF;
+    RETURN result || CASE WHEN r.deadline IS NOT NULL AND node !~ '^\(' THEN jsonb_build_object('expires', r.deadline) ELSE '{}' END
+           || jsonb_build_object('name', node, 'owner', dts._role_name(r.owner), 'labels', COALESCE(r.labels, '{}') || COALESCE(result -> 'labels', '{}') || jsonb_build_object('run', r.id, 'node', node));
+END $$;
 COMMENT ON FUNCTION dts._node_task(dts.workflow_run, text, jsonb) IS 'The JSON object that submits the task of a node.';
 
 CREATE FUNCTION dts._edge_outcomes(need jsonb, parent jsonb) RETURNS jsonb
@@ -82,7 +90,7 @@ CREATE FUNCTION dts._begin_run(caller oid, w dts.workflow, params jsonb, key tex
 #variable_conflict use_column
 DECLARE plan jsonb; r dts.workflow_run; checked jsonb;
 BEGIN
-    SELECT v.plan INTO STRICT plan FROM dts.workflow_version v WHERE v.workflow = w.id AND v.version = w.version;
+    SELECT v.plan #> '{}' INTO STRICT plan FROM dts.workflow_version v WHERE v.workflow = w.id AND v.version = w.version;
     IF depth > 32 THEN
         RAISE EXCEPTION 'workflow "%" is nested too deeply', w.name USING ERRCODE = 'program_limit_exceeded', HINT = 'It probably calls itself; at most 32 levels are allowed.';
     END IF;

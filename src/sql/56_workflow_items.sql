@@ -27,13 +27,25 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION dts._node_outcome(bigint, text, boolean) IS 'How the task of a node ended, and what it gave.';
 
+-- Asked for at each step: its plans are kept, and it looks at the nodes that are read, not at all of the run.
 CREATE FUNCTION dts._doc(r dts.workflow_run, plan jsonb, reads jsonb) RETURNS jsonb
-    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT jsonb_build_object('params', r.params, 'run', jsonb_build_object('id', r.id, 'key', r.key, 'state', r.state, 'attempt', r.attempt, 'schedule', r.schedule),
-        'nodes', (SELECT COALESCE(jsonb_object_agg(x.node, dts._given(jsonb_build_object('state', o.state, 'rows', o.rows, 'error', o.error, 'cut', NULLIF(o.cut, false)))
-                                                                                                     || CASE WHEN o.output IS NOT NULL THEN jsonb_build_object('output', o.output) ELSE '{}' END), '{}')
-                  FROM dts.workflow_node x, dts._node_outcome(x.task, plan #>> ARRAY['nodes', x.node, 'kind'], plan #> ARRAY['nodes', x.node, 'inline'] = 'true') o
-                  WHERE x.run = r.id AND x.idx = 0 AND reads ? x.node)) $$;
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE x record; o record; n jsonb; part jsonb; nodes jsonb := '{}';
+BEGIN
+    FOR i IN 0 .. COALESCE(jsonb_array_length(reads), 0) - 1 LOOP
+        SELECT y.node, y.task INTO x FROM dts.workflow_node y WHERE y.run = r.id AND y.node = reads ->> i AND y.idx = 0;
+        CONTINUE WHEN NOT FOUND;
+        n := plan #> ARRAY['nodes', x.node];
+        o := dts._node_outcome(x.task, n ->> 'kind', n -> 'inline' = 'true');
+        part := jsonb_build_object('state', o.state);
+        IF o.output IS NOT NULL THEN part := part || jsonb_build_object('output', o.output); END IF;
+        IF o.rows IS NOT NULL THEN part := part || jsonb_build_object('rows', o.rows); END IF;
+        IF o.error IS NOT NULL THEN part := part || jsonb_build_object('error', o.error); END IF;
+        IF o.cut THEN part := part || '{"cut": true}'; END IF;
+        nodes := nodes || jsonb_build_object(x.node, part);
+    END LOOP;
+    RETURN jsonb_build_object('params', r.params, 'run', jsonb_build_object('id', r.id, 'key', r.key, 'state', r.state, 'attempt', r.attempt, 'schedule', r.schedule), 'nodes', nodes);
+END $$;
 COMMENT ON FUNCTION dts._doc(dts.workflow_run, jsonb, jsonb) IS 'What references and conditions of a node may look at.';
 
 CREATE FUNCTION dts._holds(condition jsonb, doc jsonb) RETURNS boolean

@@ -46,7 +46,7 @@ BEGIN
         RETURN s;
     END IF;
     SELECT * INTO r FROM dts.workflow_run y WHERE y.id = x.run;
-    SELECT y.plan INTO plan FROM dts.workflow_version y WHERE y.workflow = r.workflow AND y.version = r.version;
+    SELECT y.plan #> '{}' INTO plan FROM dts.workflow_version y WHERE y.workflow = r.workflow AND y.version = r.version;  -- unpacked once, not at each look
     IF x.node ~ '^\(' THEN
         -- Somebody who is cancelling the run holds its row: what he wants is not known before he commits, and he is not waited for.
         SELECT * INTO r FROM dts.workflow_run y WHERE y.id = x.run FOR UPDATE SKIP LOCKED;

@@ -144,7 +144,7 @@ CREATE FUNCTION dts._retry_run(caller oid, run bigint, nodes text[], params json
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 DECLARE r dts.workflow_run := dts._run_row(caller, run); plan jsonb; bad text; own text[]; queries text[]; again text[]; ended_by bigint := (SELECT x.task FROM dts.workflow_node x WHERE x.run = r.id AND x.node = '(end)');
 BEGIN
-    SELECT v.plan INTO plan FROM dts.workflow_version v WHERE v.workflow = r.workflow AND v.version = r.version;
+    SELECT v.plan #> '{}' INTO plan FROM dts.workflow_version v WHERE v.workflow = r.workflow AND v.version = r.version;
     SELECT n INTO bad FROM unnest(nodes) n WHERE NOT plan -> 'nodes' ? n LIMIT 1;
     IF FOUND THEN
         RAISE EXCEPTION 'the workflow has no node "%"', bad USING ERRCODE = 'undefined_object', HINT = dts._similar(bad, ARRAY(SELECT jsonb_object_keys(plan -> 'nodes')));

@@ -18,7 +18,7 @@ CREATE FUNCTION dts._preview(caller oid, workflow text, params jsonb) RETURNS te
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 DECLARE w dts.workflow := dts._workflow_row(caller, workflow); plan jsonb; doc jsonb;
 BEGIN
-    SELECT v.plan INTO plan FROM dts.workflow_version v WHERE v.workflow = w.id AND v.version = w.version;
+    SELECT v.plan #> '{}' INTO plan FROM dts.workflow_version v WHERE v.workflow = w.id AND v.version = w.version;
     doc := jsonb_build_object('params', dts._checked_params(plan, COALESCE(params, '{}')));
     RETURN format('%s, version %s, with %s', workflow, w.version, doc ->> 'params')
         || CASE WHEN plan ? 'concurrency' THEN format(E'\nat most %s at once%s, otherwise %s', plan #>> '{concurrency,limit}', COALESCE(' of key "' || NULLIF(dts._gate_of(plan, doc -> 'params', w.id, NULL), '') || '"', ''),

@@ -113,6 +113,24 @@ SELECT starts('outer', '{o}');
 SELECT become('outer', 'o succeeded');
 SELECT is((SELECT count(*) FROM dts.workflow_runs WHERE workflow = 'inner' AND state = 'succeeded'), 6::bigint, 'three, each with one inside');
 
+-- ---- the concurrency key of a node: known with the run, at its turn, or for each item
+SELECT dts.create_workflow('keyed', dts.param('p', 'string', '"x"'), dts.node('plain', 'SELECT 1', concurrency_key => 'a-${params.p}'), dts.node('turn', 'SELECT ${nodes.plain.output}', needs => '{plain}', concurrency_key => 'b-${params.p}'),
+    dts.node('own', 'SELECT 7 AS seven', needs => '{turn}', concurrency_key => 'c-${nodes.plain.output.?column?}'), dts.node('items', 'SELECT ${item}::int', map => '[1, 2]', concurrency_key => 'd-${item}', options => '{"labels": {"n": "${index}"}}'),
+    dts.node('after', 'SELECT ${nodes.own.output.seven}::int AS x', needs => '{own}', options => '{"labels": {"p": "${params.p}", "run": "mine"}, "priority": 7}')) AS v \gset
+SELECT dts.pause('default');
+SELECT dts.start('keyed', key => 'k') AS r \gset
+CREATE FUNCTION keys(r bigint, n text) RETURNS text LANGUAGE plpgsql AS $$ DECLARE k text; BEGIN
+    FOR i IN 1 .. 500 LOOP SELECT string_agg(t.extra ->> 'concurrency_key', ' ' ORDER BY t.id) INTO k FROM dts.workflow_node x JOIN dts.task t ON t.id = x.task WHERE x.run = r AND x.node = n; EXIT WHEN k IS NOT NULL; PERFORM pg_sleep(0.01); END LOOP;
+    RETURN k; END $$;
+SELECT is(keys(:r, 'plain'), 'a-x', 'a key from parameters');
+SELECT is(keys(:r, 'turn'), 'b-x', 'of a node that is asked at its turn');
+SELECT is((SELECT extra -> 'labels' FROM dts.task t JOIN dts.workflow_node x ON x.task = t.id WHERE x.run = :r AND x.node = 'after'), jsonb_build_object('p', 'x', 'run', :r, 'node', 'after'), 'labels are bound, too');
+SELECT dts.resume('default');
+SELECT become('keyed', 'k succeeded');
+SELECT is((SELECT string_agg(output::text, '; ' ORDER BY node, item) FROM dts.workflow_nodes WHERE run = :r AND node IN ('own', 'after') AND item IS NULL), '[{"x": 7}]; {"seven": 7}', 'the key of an output: a task of its own');
+SELECT is((SELECT string_agg(t.labels ->> 'n', ' ' ORDER BY t.id) FROM dts.tasks t JOIN dts.workflow_nodes n ON n.task = t.id WHERE n.run = :r AND n.node = 'items' AND n.item IS NOT NULL), '0 1', 'items');
+SELECT throws_ok($$SELECT dts.create_workflow('x', dts.node('a', 'SELECT 1', concurrency_key => '${nodes.b.output}'))$$, '22023', NULL, 'a key of nothing');
+
 -- ---- deadline, a later start, a node set by hand
 SELECT dts.create_workflow('late', dts.workflow_options(concurrency => 1, deadline => '0.5 s'), dts.node('a', 'SELECT pg_sleep(1)')) AS v \gset
 SELECT starts('late', '{a,b}');

@@ -43,13 +43,13 @@ INSERT INTO bad VALUES
     ('{"nodes": {"a": {"sql": "COMMIT"}}}', '/nodes/a/sql: argument "sql" must not control transactions'),
     ('{"nodes": {"a": {"sql": "SELECT ''x ${params.p}''"}}, "params": {"p": {"type": "string"}}}', '/nodes/a/sql: reference ${params.p} inside a literal or quoted name'),
     ('{"nodes": {"a": {"sql": "SELECT $tag$ ${params.p} $tag$"}}, "params": {"p": {"type": "string"}}}', '/nodes/a/sql: reference ${params.p} inside a literal or quoted name'),
-    ('{"nodes": {"a": {"sql": "SELECT ${params.q}"}}, "params": {"p": {"type": "string"}}}', '/nodes/a: unknown parameter in ${params.q}'),
+    ('{"nodes": {"a": {"sql": "SELECT ${params.q}"}}, "params": {"p": {"type": "string"}}}', '/nodes/a/sql: unknown parameter in ${params.q}'),
     ('{"nodes": {"a": {"sql": "SELECT ${nodes.b.output}"}, "b": {"sql": "SELECT 1"}}}', '/nodes/a: node "a" reads "b", which need not have ended before it'),
     ('{"nodes": {"a": {"sql": "SELECT 1", "when": "$.nodes.b.output.x == 1"}, "b": {"sql": "SELECT 1"}}}', '/nodes/a: node "a" reads "b", which need not have ended before it'),
-    ('{"nodes": {"a": {"sql": "SELECT ${nodes.c.output}"}}}', '/nodes/a: unknown node in ${nodes.c.output}'),
-    ('{"nodes": {"a": {"sql": "SELECT 1"}, "b": {"needs": ["a"], "sql": "SELECT ${nodes.a.result}"}}}', '/nodes/b: unknown part of a node in ${nodes.a.result}'),
-    ('{"nodes": {"a": {"sql": "SELECT ${item}"}}}', '/nodes/a: ${item} outside of a map'),
-    ('{"nodes": {"a": {"sql": "SELECT ${secret.x}"}}}', '/nodes/a: unknown reference ${secret.x}'),
+    ('{"nodes": {"a": {"sql": "SELECT ${nodes.c.output}"}}}', '/nodes/a/sql: unknown node in ${nodes.c.output}'),
+    ('{"nodes": {"a": {"sql": "SELECT 1"}, "b": {"needs": ["a"], "sql": "SELECT ${nodes.a.result}"}}}', '/nodes/b/sql: unknown part of a node in ${nodes.a.result}'),
+    ('{"nodes": {"a": {"sql": "SELECT ${item}"}}}', '/nodes/a/sql: ${item} outside of a map'),
+    ('{"nodes": {"a": {"sql": "SELECT ${secret.x}"}}}', '/nodes/a/sql: unknown reference ${secret.x}'),
     ('{"nodes": {"a": {"sql": "SELECT 1", "needs": ["b"]}}}', '/nodes/a/needs/0: unknown node "b"'),
     ('{"nodes": {"a": {"sql": "SELECT 1"}, "b": {"sql": "SELECT 1", "needs": ["a:done"]}}}', '/nodes/b/needs/0: unknown outcome "done"'),
     ('{"nodes": {"a": {"sql": "SELECT 1", "needs": 7}}}', '/nodes/a/needs: "needs" must be an array of nodes'),
@@ -70,6 +70,31 @@ INSERT INTO bad VALUES
     ('{"nodes": {"a": {"sql": "SELECT 1"}}, "params": {"p": {"type": "integer", "default": "x"}}}', '/params/p/default: it must be of type integer, and is of type string'),
     ('{"nodes": {"a": {"sql": "SELECT 1; SELECT ''${x}"}}}', '/nodes/a/sql: %');
 SELECT ok(findings(d) LIKE says || '%' OR findings(d) LIKE '%' || E'\n' || says || '%', format('%s: %s', says, findings(d))) FROM bad;
+-- Values that do not fit their place, one by one, in a node that is good otherwise.
+SELECT is(findings(jsonb_build_object('params', '{"s": {"type": "string"}, "o": {"type": "object"}, "i": {"type": "integer"}}'::jsonb, 'nodes', jsonb_build_object('b', '{"noop": 1}'::jsonb, 'a', '{"sql": "SELECT 1"}'::jsonb || v.more::jsonb))::text), v.says, v.more)
+FROM (VALUES
+    ('{"priority": "high"}', '/nodes/a/priority: invalid value for "priority"'), ('{"priority": 10}', '/nodes/a/priority: invalid value for "priority"'), ('{"priority": "${params.s}"}', '/nodes/a/priority: "priority" cannot be a parameter of type string'),
+    ('{"priority": "${params.i}", "timeout": "1 min", "max_attempts": 3, "labels": {"a": "${params.o}"}, "queue": "default", "tenant": "${params.i}", "capture": true}', 'none'),
+    ('{"timeout": "soon"}', '/nodes/a/timeout: invalid value for "timeout"'), ('{"timeout": "-1 s"}', '/nodes/a/timeout: invalid value for "timeout"'), ('{"timeout": "${params.o}"}', '/nodes/a/timeout: "timeout" cannot be a parameter of type object'),
+    ('{"max_attempts": 0}', '/nodes/a/max_attempts: invalid value for "max_attempts"'), ('{"retry": {"x": 1}}', '/nodes/a/retry: unknown key "x" in argument "retry"'), ('{"queue": "nope"}', '/nodes/a/queue: queue "nope" does not exist'),
+    ('{"concurrency_key": 7}', '/nodes/a/concurrency_key: invalid value for "concurrency_key"'), ('{"concurrency_key": "${params.o}"}', '/nodes/a/concurrency_key: "concurrency_key" cannot be a parameter of type object'),
+    ('{"labels": [1]}', '/nodes/a/labels: invalid value for "labels"'), ('{"transactional": "no"}', '/nodes/a/transactional: invalid value for "transactional"'),
+    ('{"continue_on": "failure"}', '/nodes/a/continue_on: invalid value for "continue_on"'), ('{"continue_on": {"fail": true}}', '/nodes/a/continue_on/fail: unknown key "fail"'),
+    ('{"map": {"items": [1], "max_parallel": 0, "parallel": 2}}', E'/nodes/a/map/max_parallel: invalid value for "max_parallel"\n/nodes/a/map/parallel: unknown key "parallel"'),
+    ('{"map": {"items": [1], "on_empty": "stop", "tolerate": -1}}', E'/nodes/a/map/on_empty: invalid value for "on_empty"\n/nodes/a/map/tolerate: invalid value for "tolerate"'),
+    ('{"repeat": {"until": "$.turn > 1", "interval": "x", "limit": 0}}', E'/nodes/a/repeat/interval: invalid value for "interval"\n/nodes/a/repeat/limit: invalid value for "limit"'),
+    ('{"needs": ["b"], "join": 2}', '/nodes/a/join: "join" is more than the node needs, or less than one'), ('{"compensate": "SELECT 1"}', '/nodes/a/compensate: a node must be a JSON object'),
+    ('{"compensate": {"sql": "SELECT 1", "priority": 99}}', '/nodes/a/compensate/priority: invalid value for "priority"'),
+    ('{"when": "$.params.s > 5 && $.params.i == 3"}', '/nodes/a: "$.params.s > 5" compares a parameter of type string with 5'), ('{"when": "$.params.i == \"x\""}', '/nodes/a: "$.params.i == "x"" compares a parameter of type integer with "x"'),
+    ('{"args": ["${params.x}"]}', '/nodes/a/args: unknown parameter in ${params.x}')) v(more, says);
+SELECT is(findings(d), says, d) FROM (VALUES
+    ('{"nodes": {"a": {"sleep": "abc"}, "b": {"until": "noon-ish"}, "c": {"signal": 7}, "d": {"approval": "x"}, "e": {"switch": []}, "f": {"switch": {}}, "g": {"workflow": 7}}}',
+     E'/nodes/a/sleep: invalid value for "sleep"\n/nodes/b/until: invalid value for "until"\n/nodes/c/signal: invalid value for "signal"\n/nodes/d/approval: invalid value for "approval"\n/nodes/e/switch: invalid value for "switch"\n/nodes/f/switch: "switch" has no case\n/nodes/g/workflow: invalid value for "workflow"'),
+    ('{"nodes": {"a": {"signal": {"name": "x", "expires": "soon"}}, "b": {"approval": {"quorum": 0, "roles": "ops", "who": 1}}}}',
+     E'/nodes/a/signal/expires: invalid value for "expires"\n/nodes/b/approval/quorum: invalid value for "quorum"\n/nodes/b/approval/roles: invalid value for "roles"\n/nodes/b/approval/who: unknown key "who"'),
+    ('{"nodes": {"a": {"http": 7}, "b": {"mail": {"to": 5}}, "c": {"http": "ftp://x"}}}', E'/nodes/a/http: a request must be a JSON object\n/nodes/b/mail: invalid value for argument "to"\n/nodes/c/http: argument "url" must begin with http:// or https://'),
+    ('{"nodes": {"a": {"noop": 1}}, "deadline": "x", "on": 7, "params": [], "labels": 3, "description": 5, "output": {"x": "${nodes.z.output} ${params.q}"}}',
+     E'/deadline: invalid value for "deadline"\n/description: invalid value for "description"\n/labels: invalid value for "labels"\n/on: invalid value for "on"\n/output: unknown node in ${nodes.z.output}\n/output: unknown parameter in ${params.q}\n/params: invalid value for "params"')) v(d, says);
 SELECT is(findings('{"nodes": {"b": {"needs": ["x"], "sqll": "y"}, "c": {"sql": "oops"}}}'), E'/nodes/b: the node does nothing\n/nodes/b/needs/0: unknown node "x"\n/nodes/b/sqll: unknown key "sqll"\n/nodes/c/sql: syntax error at or near "oops"', 'all at once');
 SELECT throws_ok($$SELECT dts.create_workflow('x', '{"nodes": {"a": {}}}')$$, '22023', 'the definition of workflow "x" is not valid: the node does nothing', 'nothing bad is created');
 SELECT throws_ok($$SELECT dts.create_workflow('x', NULL::jsonb)$$, '22004', NULL, 'no definition');
