@@ -122,7 +122,7 @@ int64 batch_members(int64 batch, int64** tasks) {
 }
 
 void tally(int64 batch, int what, int64 n) {
-  touch_registered();
+  touch_register();
   const SubTransactionId subid = GetCurrentSubTransactionId();
   // Most transactions do one or two things to one batch: a short look back finds the entry to add to.
   for (int i = tallies.n - 1; i >= 0 && i >= tallies.n - 4; i--) {
