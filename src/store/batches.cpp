@@ -156,7 +156,7 @@ void tallies_write() {
   if (tallies.n == 0 || !installed()) return;
   const Oid table = get_relname_relid("batch_tally", catalog().schema);
   if (!OidIsValid(table)) return;
-  Relation const rel = table_open(table, RowExclusiveLock);
+  Relation const rel = open_table(table, RowExclusiveLock, kColumns);
   const TimestampTz now = GetCurrentTimestamp();
   for (int i = 0; i < tallies.n; i++)
     if (tallies.items[i].n != 0) write(rel, tallies.items[i], now);

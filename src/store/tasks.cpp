@@ -59,7 +59,7 @@ TaskTable TaskTable::open(const char* what) {
   PreventCommandIfReadOnly(what);
   PreventCommandDuringRecovery(what);
   TaskTable t;
-  t.heap_ = table_open(catalog().task, RowExclusiveLock);
+  t.heap_ = open_table(catalog().task, RowExclusiveLock, kColumns);
   t.classify();
   return t;
 }
@@ -67,7 +67,7 @@ TaskTable TaskTable::open(const char* what) {
 TaskTable TaskTable::open_to_read() {
   TaskTable t;
   t.mode_ = AccessShareLock;
-  t.heap_ = table_open(catalog().task, AccessShareLock);
+  t.heap_ = open_table(catalog().task, AccessShareLock, kColumns);
   t.classify();
   return t;
 }
