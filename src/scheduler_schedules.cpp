@@ -83,9 +83,9 @@ int fire_slice(TimestampTz now, Cursor* from) {
   return good ? n : -1;
 }
 
-/// A schedule whose slice of one fails is put off, so that it does not stop the others.
-void put_off_first(TimestampTz now) {
-  in_transaction("putting a schedule off", [&] {
+/// A schedule whose slice of one fails is put off, so that it does not stop the others. False if that failed as well.
+bool put_off_first(TimestampTz now) {
+  return in_transaction("putting a schedule off", [&] {
     give_way();
     static pg::Statement later{
         "UPDATE dts.schedule_clock SET next_fire = $3 + '10 s'::interval, trouble = 'could not be looked at; see the server log' WHERE "
@@ -129,6 +129,8 @@ TimestampTz settle(TimestampTz now) {
 }  // namespace
 
 TimestampTz fire_schedules() {
+  // Where nothing can be written at all (a full disk, no transaction ids left), it is tried less and less often.
+  static int refused = 0;
   if (cursor.next_fire < not_before) cursor = {not_before, -1};
   for (int turn = 0; turn < kSlices; turn++) {
     const TimestampTz now = schedule_now();
@@ -136,11 +138,12 @@ TimestampTz fire_schedules() {
     const int n = fire_slice(now, &cursor);
     if (n < 0) {
       // One by one, until the bad one is found and put off.
-      if (slice_size == 1) put_off_first(now);
+      if (slice_size == 1) refused = put_off_first(now) ? 0 : Min(refused + 1, 6);
       slice_size = 1;
       singles = 0;
-      return GetCurrentTimestamp() + USECS_PER_SEC / 10;
+      return GetCurrentTimestamp() + (USECS_PER_SEC / 10 << refused);
     }
+    refused = 0;
     if (slice_size == 1 && ++singles == kSlice) slice_size = kSlice;
     if (n == asked) {
       CHECK_FOR_INTERRUPTS();

@@ -122,7 +122,7 @@ int64 batch_members(int64 batch, int64** tasks) {
 }
 
 void tally(int64 batch, int what, int64 n) {
-  touch_registered();
+  touch_register();
   const SubTransactionId subid = GetCurrentSubTransactionId();
   // Most transactions do one or two things to one batch: a short look back finds the entry to add to.
   for (int i = tallies.n - 1; i >= 0 && i >= tallies.n - 4; i--) {
@@ -156,7 +156,7 @@ void tallies_write() {
   if (tallies.n == 0 || !installed()) return;
   const Oid table = get_relname_relid("batch_tally", catalog().schema);
   if (!OidIsValid(table)) return;
-  Relation const rel = table_open(table, RowExclusiveLock);
+  Relation const rel = open_table(table, RowExclusiveLock, kColumns);
   const TimestampTz now = GetCurrentTimestamp();
   for (int i = 0; i < tallies.n; i++)
     if (tallies.items[i].n != 0) write(rel, tallies.items[i], now);

@@ -137,6 +137,7 @@ class RangeScan {
 }  // namespace
 
 int TaskTable::claim(int slot, const LaneInfo& lane, int max, Task* out) {
+  touch_register();  // the first claim of a process may fail before it has touched any row
   taken.lane = lane.lane;
   taken.n = take(slot, MyDatabaseId, lane.lane, GetCurrentTimestamp(), lengthof(taken.range), taken.range);
   if (taken.n == 0) return 0;

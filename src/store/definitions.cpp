@@ -252,6 +252,15 @@ const Catalog& catalog() {
   return known;
 }
 
+Relation open_table(Oid table, LOCKMODE mode, int columns) {
+  Relation const rel = table_open(table, mode);
+  if (RelationGetNumberOfAttributes(rel) != columns)
+    ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                    errmsg("table dts.%s is not that of the library's version, which is %s", RelationGetRelationName(rel), DTS_VERSION),
+                    errhint("Use ALTER EXTENSION dts UPDATE, or restart the server with the library of the extension's version.")));
+  return rel;
+}
+
 const Queue* queue_by_name(const char* name) {
   check_cache();
   for (const QueueNode* n = queue_list; n != nullptr; n = n->next)

@@ -13,6 +13,9 @@ struct Catalog {
 
 /// Looks them up; raises 3F000 if the extension is not installed here.
 const Catalog& catalog();
+/// Opens a table that is read and written without SQL. Refused (55000) if it has another number of columns than the library knows: then the
+/// library is older or newer than the script that made it, and a change of such a table always changes that number.
+Relation open_table(Oid table, LOCKMODE mode, int columns);
 /// Whether shared memory is about the extension as it is installed here now. Nobody may claim before the scheduler has seen to that.
 bool installation_known();
 /// The same without an error: whether the extension is installed here.

@@ -42,7 +42,7 @@ Edge read_edge(TupleTableSlot* slot) {
 
 EdgeTable EdgeTable::open() {
   EdgeTable t;
-  t.heap_ = table_open(catalog().dependency, RowExclusiveLock);
+  t.heap_ = open_table(catalog().dependency, RowExclusiveLock, kColumns);
   t.classify();
   return t;
 }

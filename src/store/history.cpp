@@ -168,7 +168,7 @@ void add_run(const Task& t, const LaneInfo& lane, char history, const Outcome& o
   values[kAgent] = o.agent == nullptr ? Datum{0} : CStringGetTextDatum(o.agent);
   values[kLabels] = labelled ? JsonbPGetDatum(JsonbValueToJsonb(&labels)) : Datum{0};
 
-  Relation const rel = table_open(leaf_for(o.ended_at), RowExclusiveLock);
+  Relation const rel = open_table(leaf_for(o.ended_at), RowExclusiveLock, kColumns);
   HeapTuple const tuple = heap_form_tuple(RelationGetDescr(rel), values, nulls);
   insert_run(rel, tuple, t.id);
   heap_freetuple(tuple);

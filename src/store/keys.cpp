@@ -31,7 +31,7 @@ KeyTouch* touches = nullptr;
 int touch_count = 0, touch_room = 0;
 
 void note(int64 key, int64 task, Did did) {
-  touch_registered();
+  touch_register();
   if (touch_count > 0 && did == Did::Parked) {
     KeyTouch& last = touches[touch_count - 1];
     if (last.did == did && last.key == key) {

@@ -65,7 +65,7 @@ TaskTable TaskTable::open(const char* what) {
 
 TaskTable TaskTable::open_to_claim() {
   TaskTable t;
-  t.heap_ = table_open(catalog().task, RowExclusiveLock);
+  t.heap_ = open_table(catalog().task, RowExclusiveLock, kColumns);
   t.classify();
   return t;
 }
@@ -73,7 +73,7 @@ TaskTable TaskTable::open_to_claim() {
 TaskTable TaskTable::open_to_read() {
   TaskTable t;
   t.mode_ = AccessShareLock;
-  t.heap_ = table_open(catalog().task, AccessShareLock);
+  t.heap_ = open_table(catalog().task, AccessShareLock, kColumns);
   t.classify();
   return t;
 }

@@ -285,8 +285,6 @@ void touch_submitted(const LaneInfo& lane, int n) { entry(lane).inserted += n; }
 
 void touch_bytes(const LaneInfo& lane, int64 bytes) { entry(lane).bytes += bytes; }
 
-void touch_registered() { ensure_registered(); }
-
 void touch_deleted(const LaneInfo& lane, core::Key key) { undo(entry(lane), key); }
 
 void touch_moved(const LaneInfo& from, core::Key old_key, const LaneInfo& to, core::Key new_key) {

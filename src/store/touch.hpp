@@ -43,7 +43,7 @@ void touch_ended(const Ended& ended);
 int ended_count();
 const Ended& ended(int i);
 
-/// Makes sure that the callbacks run at the end of this transaction.
+/// Makes sure that the callbacks run at the end of this transaction, and of all that follow in this process.
 void touch_register();
 
 /// A queue's settings changed; they go to shared memory at commit.
@@ -81,9 +81,6 @@ extern Taken taken;
 
 /// Called inside the callback of each transaction end, after the lanes were told (the executor clears its slot there).
 extern void (*after_transaction)(bool committed);
-
-/// From now on the callbacks of this process run.
-void touch_registered();
 
 /// What this transaction has submitted to the lanes of a limit.
 struct Submitted {

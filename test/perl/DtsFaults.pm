@@ -60,7 +60,8 @@ sub agent { my ($c) = @_; return $c->{agents}[ int(rand(@{ $c->{agents} })) ] }
 # found(RUN, WHAT): something is wrong at once; the checker will say so.
 sub found { my ($c, $what) = @_; $c->quiet('INSERT INTO chaos.found (what) VALUES (' . DtsNode::quote($what) . ')'); return }
 
-# jump(RUN, SECONDS): the wall clock of the whole server is set. Where it goes back, the checker must not put instants in order.
+# jump(RUN, SECONDS): the wall clock of the whole server is set. Where it goes back, the checker must not put instants in order. pg_sleep sleeps by the clock
+# on the wall: tasks in it last longer by the jump, and a new one may have to wait for them.
 sub jump {
 	my ($c, $seconds) = @_;
 	my $clock = $c->{clock} or return 'needs a C compiler';

@@ -36,6 +36,15 @@ sub blocked {
 	return;
 }
 
+# ---- the very first claim of a process fails, between its look at shared memory and its first row: what it took is put back
+$node->pause_at('claim.snapshot');
+my $early = $node->submit('SELECT 1');
+my $fresh = $node->wait_reached('claim.snapshot');
+$node->safe_psql('postgres', "SELECT pg_terminate_backend($fresh)");
+$node->release('claim.snapshot');
+$node->wait_state($early, 'succeeded');
+pass('a task whose executor failed at its first claim is run by another one');
+
 # ---- a wake-up is passed on: two tasks of one commit run at the same time
 two_idle();
 $node->hold_scheduler;

@@ -57,6 +57,48 @@ for my $round (1 .. 3) {
 }
 $node->healthy('cast1');
 
+# ---- a library that is newer than the script, and one that is older: clear words, no crash, and after the update all that was kept runs
+chomp(my $shared = `pg_config --sharedir`);
+SKIP: {
+	skip 'the folder of extensions is not writable', 9 unless -w "$shared/extension";
+	my $version = $node->safe_psql('cast1', 'SELECT dts.version()');
+	my %file = map { $_ => "$shared/extension/dts--$_.sql" } '0.1test', "0.1test--$version", "$version--9.1test", "9.1test--9.2test";
+	# An older script, whose table of tasks has one column less.
+	my $script = slurp_file("$shared/extension/dts--$version.sql");
+	is(($script =~ s/(CREATE TABLE dts\.task \(.*?),\n    extra jsonb,\n/$1,\n/s), 1, 'the script can be aged');
+	$script =~ s/\bt\.extra\b/NULL::jsonb/g;
+	append_to_file($file{'0.1test'}, "SET check_function_bodies = off;\n$script");
+	append_to_file($file{"0.1test--$version"}, "ALTER TABLE dts.task ADD COLUMN extra jsonb;\n");
+	append_to_file($file{"$version--9.1test"}, "ALTER TABLE dts.task ADD COLUMN of_the_future int;\n");
+	append_to_file($file{"9.1test--9.2test"}, "CREATE TABLE dts.half (n int); CREATE FUNCTION dts.of_the_future() RETURNS int LANGUAGE c AS 'MODULE_PATHNAME', 'dts_of_the_future';\n");
+	my @calls = (q{SELECT dts.submit('SELECT 1')}, q{SELECT dts.submit_many(ARRAY['SELECT 1', 'SELECT 2'])}, 'SELECT dts.cancel(1)', 'SELECT dts.retry(1)', 'SELECT dts.reschedule(1)', 'SELECT dts.set_priority(1, 1)',
+		'SELECT dts.redrive(1)', q{CALL dts.wait(1, '1 ms')}, 'SELECT dts.explain(1)', q{SELECT * FROM dts.claim('a')}, q{SELECT dts.complete(1, gen_random_uuid())}, 'SELECT * FROM dts.tasks', 'SELECT * FROM dts.doctor()', 'SELECT * FROM dts.stuck()',
+		q{SELECT dts.schedule('s', 'every 1 hour', 'SELECT 1')}, q{SELECT dts.run_now('s')}, q{SELECT dts.create_workflow('w', '{"nodes": {"a": {"sql": "SELECT 1"}}}')}, q{SELECT dts.start('w')});
+	my $crashes = sub { return scalar(() = slurp_file($node->logfile) =~ /was terminated by signal/g) };
+	$node->safe_psql('postgres', 'CREATE DATABASE older');
+	$node->safe_psql('older', q{CREATE EXTENSION dts VERSION '0.1test'});
+	my (undef, undef, $refused) = $node->psql('older', "\\set VERBOSITY verbose\n$calls[0]");
+	like($refused, qr/55000.*table dts\.task is not that of the library's version.*ALTER EXTENSION dts UPDATE/s, 'the library is newer, and so is its table: a submit is refused, and says what to do');
+	$node->psql('older', $_) for @calls;
+	is($crashes->(), 0, 'no call crashes');
+	$node->safe_psql('older', "ALTER EXTENSION dts UPDATE TO '$version'");
+	my $updated = $node->submit('SELECT 1', dbname => 'older');
+	$node->wait_state($updated, 'succeeded', 'older');
+	pass('after the update it runs');
+	$node->safe_psql('older', q{ALTER EXTENSION dts UPDATE TO '9.1test'});
+	(undef, undef, $refused) = $node->psql('older', $calls[0]);
+	like($refused, qr/table dts\.task is not that of the library's version/, 'the library is older: the same');
+	$node->psql('older', $_) for @calls;
+	is($crashes->(), 0, 'no call crashes');
+	$node->wait_for(q{SELECT dts._fence() ~ '9.1test'}, 't', 'older');
+	pass('and nothing runs');
+	my ($status, undef, $error) = $node->psql('older', q{ALTER EXTENSION dts UPDATE TO '9.2test'});
+	isnt($status, 0, 'an update that needs a newer library fails');
+	is($node->safe_psql('older', q{SELECT to_regclass('dts.half') IS NULL}), 't', 'and leaves nothing');
+	unlink values %file;
+	$node->safe_psql('postgres', 'DROP DATABASE older WITH (FORCE)');
+}
+
 # ---- an upgrade script, again and again, under load
 chomp(my $share = `pg_config --sharedir`);
 my $folder = "$share/extension";
