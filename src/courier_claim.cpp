@@ -74,6 +74,7 @@ void fail_unsent(TaskTable& table, const Task& t, const LaneInfo& lane, int sqls
 void put_off(TaskTable& table, const Task& t, const LaneInfo& lane, TimestampTz until) {
   Task later = t;
   later.run_at = until;
+  later.flags |= core::kPutOff;
   table.update(t, later, lane, lane);
   if (t.ckey != 0) store::key_left(table, t, lane, true);
 }
@@ -194,6 +195,7 @@ int claim_lane(TaskTable& table, int lane_slot, int most) {
   reserved_count = n;
   for (int i = 0; i < n; i++) {
     courier.reserved = n - i;
+    tasks[i].flags &= ~core::kPutOff;
     if (!take(table, tasks[i], lane, reserved[i])) store::transfer_free(reserved[i]);
   }
   courier.reserved = 0;

@@ -1,5 +1,6 @@
 // dts.submit_http and dts.submit_mail: their arguments become the JSON object that is stored, which is the same as in dts.submit_many.
 #include "core/egress.hpp"
+#include "core/url.hpp"
 #include "pg/guard.hpp"
 #include "request.hpp"
 #include "store/transfers.hpp"
@@ -187,11 +188,43 @@ DTS_FUNCTION(dts_hosts) {
   return Datum{0};
 }
 
-DTS_FUNCTION(dts_reset_host) {
-  if (PG_ARGISNULL(1))
-    ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("argument \"host\" must not be null"),
-                    errhint("Give a host of the view dts.hosts, as \"name:port\".")));
-  const char* const name = text_to_cstring(PG_GETARG_TEXT_PP(1));
+/// "host:port" of a URL, as hosts are named; nullptr for what is none.
+DTS_FUNCTION(dts_request_host) {
+  const char* const url = text_to_cstring(PG_GETARG_TEXT_PP(0));
+  char name[320] = "";
+  const auto look = [&]() noexcept {
+    try {
+      core::Target t;
+      std::string_view s(url);
+      if (core::check_url(s.substr(0, s.find("${")), &t) == nullptr)
+        strlcpy(name, (t.host + ":" + std::to_string(t.port)).c_str(), sizeof(name));
+    } catch (...) {
+    }
+  };
+  look();
+  if (name[0] == '\0') PG_RETURN_NULL();
+  PG_RETURN_DATUM(CStringGetTextDatum(name));
+}
+
+/// A task that was put off is due now; false if it is not, or somebody has it in hand.
+DTS_FUNCTION(dts_hasten) {
+  store::TaskTable table = store::TaskTable::open("dts.reset_host()");
+  store::Task t;
+  const bool found = table.lock(PG_GETARG_INT64(0), &t) == store::TaskTable::Found::Locked && t.state == core::State::Ready &&
+                     (t.flags & core::kPutOff) != 0;
+  const store::Lane* const lane = found ? store::lane_by_id(t.lane) : nullptr;
+  if (lane != nullptr) {
+    store::Task now = t;
+    now.run_at = GetCurrentTimestamp();
+    now.flags &= ~core::kPutOff;
+    table.update(t, now, lane->info, lane->info);
+  }
+  table.close();
+  PG_RETURN_BOOL(lane != nullptr);
+}
+
+DTS_FUNCTION(dts_reset_circuit) {
+  const char* const name = text_to_cstring(PG_GETARG_TEXT_PP(0));
   bool found = false;
   for (int i = 0; store::shared != nullptr && i < store::kHosts; i++) {
     store::HostSlot& h = store::hosts[i];

@@ -209,6 +209,7 @@ const char* steer(int64 id, const char* action, const TimestampTz* run_at, const
     const LaneInfo to = priority == nullptr ? from : store::lane_with_priority(*lane, *priority);
     now.lane = to.lane;
     if (run_at != nullptr) now.run_at = *run_at;
+    if (run_at != nullptr) now.flags &= ~core::kPutOff;
     // Given another time, a parked task goes through the claim again.
     if (run_at != nullptr && now.state == State::Parked) now.state = State::Ready;
     table.update(t, now, from, to);

@@ -84,6 +84,7 @@ enum Flag : int32_t {
   kUnmetFails = 1 << 20,
   kUnmetCancels = 1 << 21,
   kNode = 1 << 23,     // a node of a workflow that is asked what to do before it runs
+  kPutOff = 1 << 24,   // its host took no more requests for now: due again at run_at, with no attempt used up
   kDepends = 1 << 22,  // was submitted with dependencies: its parents are in dts.task.extra
 };
 

@@ -113,6 +113,7 @@ int on_request(void* self, char* ip, char*, int, int) noexcept {
   }
   t.resent += t.asked ? 1 : 0;
   t.asked = true;
+  t.refused = false;  // another address of the name was
   t.reactor->sent(t);
   return CURL_PREREQFUNC_OK;
 }

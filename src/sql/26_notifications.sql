@@ -11,6 +11,7 @@ CREATE TABLE dts.notification (
     schedule text,
     workflow text,
     labels jsonb,
+    task int8,
     longer_than interval,
     per_minute int4 NOT NULL,
     paused boolean NOT NULL DEFAULT false,

@@ -79,11 +79,11 @@ END $$;
 COMMENT ON FUNCTION dts._check_notification(oid, dts.notification) IS 'Refuses bad settings of a notification.';
 
 CREATE FUNCTION dts._create_notification(caller oid, name text, target jsonb, events text[], queue text, handler text, schedule text, workflow text, labels jsonb, longer_than interval,
-    per_minute int, description text) RETURNS void
+    per_minute int, description text, task bigint) RETURNS void
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE n dts.notification;
 BEGIN
-    n.name := name; n.owner := caller::regrole; n.events := events; n.target := target; n.labels := labels; n.longer_than := longer_than; n.per_minute := COALESCE(per_minute, 10);
+    n.task := task; n.name := name; n.owner := caller::regrole; n.events := events; n.target := target; n.labels := labels; n.longer_than := longer_than; n.per_minute := COALESCE(per_minute, 10);
     n.description := description; n.schedule := schedule; n.workflow := workflow;
     IF queue IS NOT NULL THEN n.queue := (dts._queue_row(queue)).id; END IF;
     IF handler IS NOT NULL THEN
@@ -94,22 +94,29 @@ BEGIN
     END IF;
     IF schedule IS NOT NULL THEN PERFORM dts._schedule_row(caller, schedule); END IF;
     IF workflow IS NOT NULL THEN PERFORM dts._workflow_row(caller, workflow); END IF;
+    IF task IS NOT NULL THEN
+        PERFORM FROM (SELECT t.id, t.lane FROM dts.task t UNION ALL SELECT d.id, d.lane FROM dts.dead_letter d) x JOIN dts.lane l ON l.id = x.lane
+        WHERE x.id = _create_notification.task AND dts._role_may(caller, l.owner);
+        IF NOT FOUND THEN
+            RAISE EXCEPTION 'task % does not exist', task USING ERRCODE = 'undefined_object', HINT = 'It may have ended, or belong to another role.';
+        END IF;
+    END IF;
     PERFORM dts._check_notification(caller, n);
     BEGIN
-        INSERT INTO dts.notification (name, owner, events, target, queue, handler, schedule, workflow, labels, longer_than, per_minute, description)
-        VALUES (n.name, n.owner, n.events, n.target, n.queue, n.handler, n.schedule, n.workflow, n.labels, n.longer_than, n.per_minute, n.description) RETURNING * INTO n;
+        INSERT INTO dts.notification (name, owner, events, target, queue, handler, schedule, workflow, labels, task, longer_than, per_minute, description)
+        VALUES (n.name, n.owner, n.events, n.target, n.queue, n.handler, n.schedule, n.workflow, n.labels, n.task, n.longer_than, n.per_minute, n.description) RETURNING * INTO n;
     EXCEPTION WHEN unique_violation THEN
         RAISE EXCEPTION 'notification "%" already exists', name USING ERRCODE = 'duplicate_object', HINT = 'Change it with dts.alter_notification.';
     END;
     INSERT INTO dts.notification_place (notification, n) SELECT n.id, i FROM generate_series(1, n.per_minute) i;
     PERFORM dts._audit(caller, 'create_notification', name, NULL, to_jsonb(n)), dts._changed('notification', n.id);
 END $$;
-COMMENT ON FUNCTION dts._create_notification(oid, text, jsonb, text[], text, text, text, text, jsonb, interval, int, text) IS 'dts.create_notification, as the owner of the extension.';
+COMMENT ON FUNCTION dts._create_notification(oid, text, jsonb, text[], text, text, text, text, jsonb, interval, int, text, bigint) IS 'dts.create_notification, as the owner of the extension.';
 CREATE FUNCTION dts.create_notification(name text, target jsonb, events text[] DEFAULT '{failure}', queue text DEFAULT NULL, handler text DEFAULT NULL, schedule text DEFAULT NULL,
-    workflow text DEFAULT NULL, labels jsonb DEFAULT NULL, longer_than interval DEFAULT NULL, per_minute int DEFAULT 10, description text DEFAULT NULL) RETURNS void
+    workflow text DEFAULT NULL, labels jsonb DEFAULT NULL, longer_than interval DEFAULT NULL, per_minute int DEFAULT 10, description text DEFAULT NULL, task bigint DEFAULT NULL) RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'dts_as_owner';
-COMMENT ON FUNCTION dts.create_notification(text, jsonb, text[], text, text, text, text, jsonb, interval, int, text) IS
-'Tells of ends of the caller''s tasks, by a task that is submitted in the same transaction. target: {"channel": name} for NOTIFY, or a task as in dts.submit_many, where ${event.task}, ${event.error.message}, ... stand for what happened; a target that names nothing of it gets the whole event as $1 or payload. events: success, failure (also expired), retry, dead (letter), cancel, skip, late (runs longer than longer_than). queue, handler, schedule, workflow (its runs), labels: which tasks; all of the caller''s without. per_minute: at most so many; the next one counts what was held back.';
+COMMENT ON FUNCTION dts.create_notification(text, jsonb, text[], text, text, text, text, jsonb, interval, int, text, bigint) IS
+'Tells of ends of the caller''s tasks, by a task that is submitted in the same transaction. target: {"channel": name} for NOTIFY, or a task as in dts.submit_many, where ${event.task}, ${event.error.message}, ... stand for what happened; a target that names nothing of it gets the whole event as $1 or payload. events: success, failure (also expired), retry, dead (letter), cancel, skip, late (runs longer than longer_than). queue, handler, schedule, workflow (its runs), labels, task (one, by its id): which tasks; all of the caller''s without. per_minute: at most so many; the next one counts what was held back.';
 
 CREATE FUNCTION dts._alter_notification(caller oid, name text, target jsonb, events text[], longer_than interval, per_minute int, paused boolean, description text) RETURNS void
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
@@ -213,7 +220,7 @@ BEGIN
     DELETE FROM dts.notification_late l WHERE NOT EXISTS (SELECT FROM dts.task t WHERE t.id = l.task);
     FOR r IN SELECT n AS notification, t, l, h.started_at FROM dts._held() h JOIN dts.task t ON t.id = h.task JOIN dts.lane l ON l.id = t.lane
              JOIN dts.notification n ON 'late' = ANY (n.events) AND NOT n.paused AND clock_timestamp() - h.started_at > n.longer_than
-                  AND (n.queue IS NULL OR n.queue = l.queue) AND (n.handler IS NULL OR n.handler = l.handler) AND COALESCE(t.extra -> 'labels', '{}') @> COALESCE(n.labels, '{}')
+                  AND (n.queue IS NULL OR n.queue = l.queue) AND (n.handler IS NULL OR n.handler = l.handler) AND (n.task IS NULL OR n.task = t.id) AND COALESCE(t.extra -> 'labels', '{}') @> COALESCE(n.labels, '{}')
                   AND NOT COALESCE(t.extra -> 'labels', '{}') ? 'notification'
              WHERE h.state = 'running' AND n.workflow IS NULL AND dts._role_may(n.owner, l.owner)
                AND (n.schedule IS NULL OR EXISTS (SELECT FROM dts.schedule_run x JOIN dts.schedule s ON s.id = x.schedule WHERE x.task = t.id AND s.name = n.schedule)) LOOP
@@ -232,7 +239,7 @@ COMMENT ON FUNCTION dts._announce_late() IS 'Tells of attempts that run longer t
 
 CREATE VIEW dts.notifications WITH (security_barrier) AS
 SELECT n.name, dts._role_name(n.owner) AS owner, n.events, CASE WHEN dts._caller_may(n.owner) THEN n.target END AS target, (SELECT q.name FROM dts.queue q WHERE q.id = n.queue) AS queue,
-       (SELECT h.name FROM dts.handler h WHERE h.id = n.handler) AS handler, n.schedule, n.workflow, n.labels, n.longer_than, n.per_minute, n.paused,
+       (SELECT h.name FROM dts.handler h WHERE h.id = n.handler) AS handler, n.schedule, n.workflow, n.labels, n.task, n.longer_than, n.per_minute, n.paused,
        (SELECT pg_catalog.sum(p.sent)::int8 FROM dts.notification_place p WHERE p.notification = n.id) AS sent,
        (SELECT pg_catalog.count(*) FROM dts.notification_held h WHERE h.notification = n.id) AS held, n.description, n.created_at
 FROM dts.notification n WHERE dts._caller_sees(n.owner);

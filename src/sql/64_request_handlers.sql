@@ -64,12 +64,39 @@ CREATE FUNCTION dts._hosts(OUT host text, OUT circuit text, OUT in_flight int, O
     LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'dts_hosts';
 COMMENT ON FUNCTION dts._hosts() IS 'The hosts that this database has sent requests to, from shared memory.';
 
+CREATE FUNCTION dts._reset_circuit(host text) RETURNS boolean
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'dts_reset_circuit';
+COMMENT ON FUNCTION dts._reset_circuit(text) IS 'Closes the circuit of a host; whether it is known.';
+CREATE FUNCTION dts._request_host(url text) RETURNS text
+    LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'dts_request_host';
+COMMENT ON FUNCTION dts._request_host(text) IS 'Host and port of a URL, as dts.hosts names them; NULL if it has none.';
+CREATE FUNCTION dts._hasten(task bigint) RETURNS boolean
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'dts_hasten';
+COMMENT ON FUNCTION dts._hasten(bigint) IS 'Makes a request that was put off due now; whether it was.';
+
+CREATE FUNCTION dts._host_of(t dts.task) RETURNS text
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT CASE WHEN r ? 'url' THEN dts._request_host(r ->> 'url') ELSE pg_catalog.current_setting('dts.smtp_url', true) END
+    FROM (SELECT COALESCE((SELECT h.spec FROM dts.handler h WHERE h.id = t.handler), t.args) AS r) x $$;
+COMMENT ON FUNCTION dts._host_of(dts.task) IS 'The host that a request or mail goes to, as dts.hosts names it.';
+
 CREATE FUNCTION dts._reset_host(caller oid, host text) RETURNS boolean
-    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'dts_reset_host';
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF host IS NULL THEN
+        RAISE EXCEPTION 'argument "host" must not be null' USING ERRCODE = 'null_value_not_allowed', HINT = 'Give a host of the view dts.hosts, as "name:port".';
+    ELSIF NOT dts._reset_circuit(host) THEN
+        RETURN false;
+    END IF;
+    PERFORM dts._hasten(t.id) FROM dts.lane l JOIN dts.task t ON t.lane = l.id AND t.state = 0 AND t.run_at > clock_timestamp()
+    WHERE l.runner = 1 AND t.flags & (1 << 24) <> 0 AND dts._host_of(t) = host;
+    PERFORM dts._audit(caller, 'reset_host', host, NULL, NULL);
+    RETURN true;
+END $$;
 COMMENT ON FUNCTION dts._reset_host(oid, text) IS 'dts.reset_host, as the owner of the extension.';
 CREATE FUNCTION dts.reset_host(host text) RETURNS boolean
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'dts_as_owner';
-COMMENT ON FUNCTION dts.reset_host(text) IS 'Closes the circuit of a host ("name:port", as in dts.hosts): requests go there again at once. Returns whether the host is known.';
+COMMENT ON FUNCTION dts.reset_host(text) IS 'Closes the circuit of a host ("name:port", as in dts.hosts): requests go there again at once, also those that were put off. Returns whether the host is known.';
 
 CREATE VIEW dts.hosts WITH (security_barrier) AS
 SELECT h.host, h.circuit, h.in_flight, h.failures, h.open_until, h.succeeded, h.failed, h.put_off, h.mean_us * '1 us'::interval AS mean_time, h.last_error, h.last_failure_at

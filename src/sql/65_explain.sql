@@ -99,6 +99,15 @@ CREATE FUNCTION dts._explain_run(caller oid, run bigint) RETURNS text
     WHERE r.id = run AND dts._role_may(caller, r.owner) $$;
 COMMENT ON FUNCTION dts._explain_run(oid, bigint) IS 'How a run of a workflow stands, in words; NULL if there is none.';
 
+CREATE FUNCTION dts._explain_put_off(t dts.task) RETURNS text
+    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT format('put off until %s: ', t.run_at) || COALESCE((SELECT CASE h.circuit
+        WHEN 'open' THEN format('host "%s" failed %s times in a row and gets no request before %s; dts.reset_host(%L) lets them go at once', h.host, h.failures, h.open_until, h.host)
+        WHEN 'half open' THEN format('host "%s" failed %s times in a row, and one request tries whether it is back; dts.reset_host(%L) lets them go at once', h.host, h.failures, h.host)
+        ELSE format('host "%s" has %s requests under way, as many as it gets', h.host, h.in_flight) END
+        FROM dts._hosts() h WHERE h.host = dts._host_of(t)), 'its host took no more requests') $$;
+COMMENT ON FUNCTION dts._explain_put_off(dts.task) IS 'Why a request was put off by the courier, in words.';
+
 CREATE FUNCTION dts._explain_runner(t dts.task, l dts.lane, q dts.queue) RETURNS text
     LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
     SELECT CASE l.runner WHEN 1 THEN 'ready; a courier is about to take it' ELSE dts._explain_agents(t, l, q) END $$;
@@ -159,7 +168,8 @@ BEGIN
     ELSIF q.paused THEN
         RETURN format('queue "%s" is paused; dts.resume(''%s'') lets it go on', q.name, q.name);
     ELSIF t.run_at > now THEN
-        RETURN CASE WHEN t.attempt > 0 THEN format('attempt %s failed (%s); the next one is due at %s', t.attempt,
+        RETURN CASE WHEN t.flags & (1 << 24) <> 0 THEN dts._explain_put_off(t)
+                    WHEN t.attempt > 0 THEN format('attempt %s failed (%s); the next one is due at %s', t.attempt,
                         (SELECT x.error ->> 'message' FROM dts.run x WHERE x.task = _explain.task ORDER BY x.ended_at DESC LIMIT 1), t.run_at)
                     ELSE format('scheduled for %s (in %s)', t.run_at, t.run_at - now) END;
     ELSIF NOT EXISTS (SELECT FROM pg_roles x WHERE x.oid = l.owner AND x.rolcanlogin) THEN

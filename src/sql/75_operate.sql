@@ -70,6 +70,10 @@ BEGIN
          n AS (DELETE FROM dts.batch_tally x USING old WHERE x.batch = old.id)
     DELETE FROM dts.batch b USING old WHERE b.id = old.id;
     GET DIAGNOSTICS n = ROW_COUNT; total := total + n;
+    -- Notifications of one task go with it.
+    DELETE FROM dts.notification n WHERE n.task IS NOT NULL AND NOT EXISTS (SELECT FROM dts.task t WHERE t.id = n.task) AND NOT EXISTS (SELECT FROM dts.dead_letter d WHERE d.id = n.task);
+    DELETE FROM dts.notification_place p WHERE NOT EXISTS (SELECT FROM dts.notification n WHERE n.id = p.notification);
+    DELETE FROM dts.notification_held h WHERE NOT EXISTS (SELECT FROM dts.notification n WHERE n.id = h.notification);
     DELETE FROM dts.audit_entry a WHERE a.ctid = ANY (ARRAY(SELECT x.ctid FROM dts.audit_entry x WHERE x.at < now - longest LIMIT max_rows));
     GET DIAGNOSTICS n = ROW_COUNT; total := total + n;
     RETURN total;

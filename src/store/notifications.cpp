@@ -14,6 +14,7 @@ struct Rule {
   int32 id;
   uint32 events;
   int32 queue, handler;  // 0: any
+  int64 task;
 };
 
 struct Rules {
@@ -30,7 +31,8 @@ void read_rules() {
   static pg::Statement all{
       "SELECT n.id, (SELECT pg_catalog.sum(1 << (pg_catalog.array_position(dts._notification_events(), e) - 1)) FROM "
       "pg_catalog.unnest(n.events) e)::int4, "
-      "COALESCE(n.queue, 0), COALESCE(n.handler, 0), (extract(epoch FROM n.longer_than) * 1000)::int8 FROM dts.notification n WHERE NOT "
+      "COALESCE(n.queue, 0), COALESCE(n.handler, 0), (extract(epoch FROM n.longer_than) * 1000)::int8, COALESCE(n.task, 0) FROM "
+      "dts.notification n WHERE NOT "
       "n.paused ORDER BY n.id",
       0,
       {}};
@@ -51,6 +53,7 @@ void read_rules() {
     r.handler = DatumGetInt32(pg::column(i, 4, &null));
     const int64 late = DatumGetInt64(pg::column(i, 5, &null));
     if (!null && (read.late_ms == 0 || late < read.late_ms)) read.late_ms = late;
+    r.task = DatumGetInt64(pg::column(i, 6, &null));
     read.events |= r.events;
   }
   SPI_finish();
@@ -148,7 +151,9 @@ void announce(const Task& t, const LaneInfo& lane, const Outcome& o) {
   int n = 0;
   for (int i = 0; i < rules.n; i++) {
     const Rule& r = rules.rule[i];
-    if ((r.events & events) == 0 || (r.queue != 0 && r.queue != lane.queue) || (r.handler != 0 && r.handler != t.handler)) continue;
+    if ((r.events & events) == 0 || (r.queue != 0 && r.queue != lane.queue) || (r.handler != 0 && r.handler != t.handler) ||
+        (r.task != 0 && r.task != t.id))
+      continue;
     wanted[n++] = Int32GetDatum(r.id);
   }
   if (n > 0) submit(t, lane, o, events, wanted, n);

@@ -15,6 +15,7 @@ CREATE TABLE bad (call text, state text, says text);
 INSERT INTO bad VALUES
     ($$dts.create_notification(NULL, '{"channel": "x"}')$$, '22004', 'notification name must not be null'),
     ($$dts.create_notification('', '{"channel": "x"}')$$, '22023', 'notification name'),
+    ($$dts.create_notification('n', '{"channel": "x"}', task => 0)$$, '42704', 'task 0 does not exist'),
     ($$dts.create_notification('n', NULL)$$, '22004', 'argument "target" must not be null'),
     ($$dts.create_notification('n', '[]')$$, '22023', 'argument "target" must be a JSON object'),
     ($$dts.create_notification('n', '{}')$$, '22023', ''),
@@ -127,6 +128,27 @@ SELECT is((SELECT count(*) FROM dts.tasks WHERE labels ->> 'of' = :'c'), 1::bigi
 ROLLBACK;
 SELECT is((SELECT count(*) FROM dts.tasks WHERE labels ->> 'of' = :'c'), 0::bigint, 'and gone with it');
 SELECT dts.cancel(:c) \gset
+
+-- Of one task, and of no other; it goes when that is gone.
+TRUNCATE told;
+SELECT dts.submit('SELECT 8', run_at => 'tomorrow') AS one \gset
+SELECT dts.create_notification('this one', '{"handler": "notify tell"}', '{success}', task => :one);
+SELECT is((SELECT task FROM dts.notifications WHERE name = 'this one'), :one::bigint, 'which task');
+SELECT dts.submit('SELECT 9') AS other \gset
+CALL dts.wait(:other, '30 s') \gset
+SELECT dts.reschedule(:one) \gset
+CALL dts.wait(:one, '30 s') \gset
+DO $$ BEGIN FOR i IN 1 .. 300 LOOP EXIT WHEN EXISTS (SELECT FROM told WHERE what ->> 'notification' = 'this one'); COMMIT; PERFORM pg_sleep(0.1); END LOOP; END $$;
+SELECT is((SELECT array_agg(what ->> 'task') FROM told WHERE what ->> 'notification' = 'this one'), ARRAY[:'one'], 'of one task');
+SELECT dts.submit('SELECT 10', run_at => 'tomorrow') AS soon \gset
+SELECT dts.create_notification('soon gone', '{"handler": "notify tell"}', '{failure}', task => :soon);
+SET ROLE notify_b;
+SELECT throws_ok(format($$SELECT dts.create_notification('not mine', '{"channel": "x"}', task => %s)$$, :'soon'), '42704', NULL, 'not of a task of somebody else');
+RESET ROLE;
+SELECT dts._purge(10);
+SET ROLE notify_a;
+SELECT is((SELECT array_agg(name) FROM dts.notifications WHERE task IS NOT NULL), ARRAY['soon gone'], 'what told of a task that has ended is removed');
+SELECT dts.cancel(task), dts.drop_notification(name) FROM dts.notifications WHERE task IS NOT NULL;
 
 -- Late ones.
 TRUNCATE told;

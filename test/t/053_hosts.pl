@@ -28,6 +28,7 @@ $node->wait_for("SELECT circuit FROM dts.hosts WHERE host = '127.0.0.1:1'", 'ope
 my $waits = http('http://127.0.0.1:1/', max_attempts => 1);
 $node->wait_for("SELECT count(*) FROM dts.task WHERE id = $waits AND run_at > submitted_at AND attempt = 0", '1');
 is($node->runs_of($waits), '', 'a request to it waits, uncharged');
+like(sql("SELECT dts.explain($waits)"), qr/^put off until .*host "127\.0\.0\.1:1" failed 3 times/, 'which is explained');
 is(sql("SELECT failures FROM dts.hosts WHERE host = '127.0.0.1:1'"), '3', 'the failures are counted');
 my $fine = http($peers->url('echo'));
 $node->wait_state($fine, 'succeeded');
@@ -39,6 +40,25 @@ is(sql("SELECT dts.reset_host('127.0.0.1:1'), dts.reset_host('nobody:1')"), 't|f
 my $after = http('http://127.0.0.1:1/', max_attempts => 1);
 $node->wait_state($after, 'failed');
 is($node->runs_of($after), '1 failed 08001', 'and is asked again at once');
+
+# ---- somebody has repaired it: what was put off for long goes at once
+$node->append_conf('postgresql.conf', "dts.breaker_pause = '5min'");
+$node->reload;
+$node->wait_for('SHOW dts.breaker_pause', '5min');
+my @fails = map { http('http://127.0.0.1:1/', max_attempts => 1) } 1 .. 2;
+$node->wait_state($_, 'failed') for @fails;
+$node->wait_for("SELECT circuit FROM dts.hosts WHERE host = '127.0.0.1:1'", 'open');
+my @held = map { http('http://127.0.0.1:1/', max_attempts => 1) } 1 .. 2;
+$node->wait_for("SELECT count(*) FROM dts.task WHERE id IN (" . join(',', @held) . ") AND run_at > now()", '2');
+my $later = http('http://127.0.0.1:1/', max_attempts => 1, delay => '1 h');
+is(sql("SELECT dts.reset_host('127.0.0.1:1')"), 't', 'reset');
+$node->wait_state($_, 'failed') for @held;
+like(sql("SELECT dts.explain($later)"), qr/^scheduled for/, 'what is due later stays so');
+is(sql("SELECT count(*) FROM dts.audit WHERE action = 'reset_host' AND object = '127.0.0.1:1'"), '2', 'in the audit log');
+sql("SELECT dts.cancel($later)");
+$node->append_conf('postgresql.conf', "dts.breaker_pause = '1s'");
+$node->reload;
+$node->wait_for('SHOW dts.breaker_pause', '1s');
 
 # ---- a host that comes back: one request tries, its success lets all go
 my $soon = '{"base": 0.05, "cap": 0.05}';
