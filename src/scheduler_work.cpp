@@ -13,6 +13,7 @@ using store::Task;
 using store::TaskTable;
 
 constexpr int kSlice = 500;
+constexpr int kPurged = 5000;
 
 /// Settings of a queue from a row, whose columns begin at `first`: id, name, paused, durable, history, batch_size.
 store::QueueSettings queue_row(uint64 i, int first) {
@@ -221,18 +222,24 @@ bool apply_requests() {
   return complete;
 }
 
-void maintain_history() {
-  in_transaction("creating and dropping partitions of history", [] {
+bool maintain_history() {
+  int32 left = 0;
+  in_transaction("creating and dropping partitions of history", [&] {
     static pg::Statement partitions{"SELECT dts._maintain_history()", 0, {}};
-    each_row(partitions, nullptr, [](uint64) {});
-  });
-  for (int turn = 0; turn < 100; turn++) {
-    int64 removed = 0;
-    in_transaction("removing old history", [&] {
-      static pg::Statement purge{"SELECT dts._purge(5000)", 0, {}};
-      (void)ids(purge, nullptr, 1, &removed);
+    each_row(partitions, nullptr, [&](uint64) {
+      bool null = false;
+      left = DatumGetInt32(pg::column(0, 1, &null));
     });
-    if (removed < 5000) break;
+  });
+  int64 removed = 0;
+  for (int turn = 0; turn < 100; turn++) {
+    removed = 0;
+    in_transaction("removing old history", [&] {
+      static pg::Statement purge{"SELECT dts._purge($1)", 1, {INT4OID}};
+      const Datum most[] = {Int32GetDatum(kPurged)};
+      (void)ids(purge, most, 1, &removed);
+    });
+    if (removed < kPurged) break;
     CHECK_FOR_INTERRUPTS();
   }
   // Charges against tasks that are gone would only make the others' look-ups longer.
@@ -246,6 +253,7 @@ void maintain_history() {
       table.close();
     });
   }
+  return left == 0 && removed < kPurged;
 }
 
 bool any_task() {
