@@ -95,6 +95,7 @@ BEGIN
     IF schedule IS NOT NULL THEN PERFORM dts._schedule_row(caller, schedule); END IF;
     IF workflow IS NOT NULL THEN PERFORM dts._workflow_row(caller, workflow); END IF;
     PERFORM dts._check_notification(caller, n);
+    PERFORM dts._check_number(n.owner::oid, 'notification');
     BEGIN
         INSERT INTO dts.notification (name, owner, events, target, queue, handler, schedule, workflow, labels, longer_than, per_minute, description)
         VALUES (n.name, n.owner, n.events, n.target, n.queue, n.handler, n.schedule, n.workflow, n.labels, n.longer_than, n.per_minute, n.description) RETURNING * INTO n;
