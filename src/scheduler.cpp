@@ -220,7 +220,7 @@ void handle_timers(Timers& timers, TimestampTz now) {
     timers.changes_rest = now + Max(kSecond / 5, 20 * (GetCurrentTimestamp() - now));
   }
   if (timers.history <= now) {
-    timers.history = now + (maintain_history() ? 3600 : 60) * kSecond;
+    timers.history = now + maintain_history() * kSecond;
   }
   if (timers.requests != 0 && timers.requests <= now) {
     // Back to 0 only if nobody noted anything since before the look (test/models/requests_model.py).

@@ -31,13 +31,14 @@ stage_asan() {
 
 # PostgreSQL's list of what is known and harmless comes with its sources. Each process writes what is found to a file of its own.
 stage_valgrind() {
-  local status=0 found="$CHECK_WORK/valgrind" supp
+  local status=0 found="$CHECK_WORK/valgrind-logs" supp
   supp=$(dirname "$("$PG_CONFIG" --bindir)")/share/valgrind.supp
   [ -f "$supp" ] || { say "needs scripts/check --assertions" && report 0 0 1 && return 0; }
   server_dir "$found"
   wrap_server "exec valgrind --quiet --leak-check=no --gen-suppressions=all --num-callers=40 --suppressions='$supp' --suppressions='$CHECK_SRC/scripts/lib/valgrind.supp' \
     --error-markers=VALGRIND,END --log-file='$found/%p.log' \"\$bare\" \"\$@\""
-  export PGCTLTIMEOUT=300 PG_TEST_TIMEOUT_DEFAULT=1200 DTS_WAIT=600 DTS_PEERS_SECONDS=7200
+  # It is slow: some twenty times.
+  export PGCTLTIMEOUT=300 PG_TEST_TIMEOUT_DEFAULT=1200 DTS_WAIT=600 DTS_PEERS_SECONDS=7200 DTS_FUZZ_SECONDS=120 CHECK_CONF="dts.batch_budget = '1s'"
   stage_pgtap || status=1
   # shellcheck disable=SC2086 # a list
   tap_files $WATCHED_TAP || status=1

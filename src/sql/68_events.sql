@@ -136,7 +136,7 @@ BEGIN
     IF within <= '0' OR quiet <= '0' THEN
         RAISE EXCEPTION 'argument "%" must be positive', CASE WHEN within <= '0' THEN 'within' ELSE 'quiet' END USING ERRCODE = 'invalid_parameter_value', HINT = 'For example 5 minutes.';
     END IF;
-    s.name := name; s.relation := format('%I.%I', c.relnamespace::regnamespace::text, c.relname); s.operations := operations; s.condition := "when"; s.min_rows := rows; s.within := within; s.quiet := quiet;
+    s.name := name; s.relation := format('%I.%I', (SELECT n.nspname FROM pg_namespace n WHERE n.oid = c.relnamespace), c.relname); s.operations := operations; s.condition := "when"; s.min_rows := rows; s.within := within; s.quiet := quiet;
     s.task := dts._compile_subscription(caller, task, CASE WHEN gathers THEN '{change}' ELSE '{change,row}'::text[] END);
     s.each := EXISTS (SELECT FROM dts._references(s.task - 'sql') r WHERE r ~ '^row\M');
     s.id := dts._save_subscription(caller, s, 'on_change');

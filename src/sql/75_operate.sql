@@ -1,6 +1,6 @@
 -- Operations: partitions and retention of history, adoption, rescan.
 
-CREATE FUNCTION dts._maintain_history() RETURNS int
+CREATE FUNCTION dts._maintain_history(patience_ms int DEFAULT 100) RETURNS int
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' SET datestyle = 'ISO' SET default_tablespace = '' SET default_table_access_method = 'heap'
     SET default_toast_compression = 'pglz' SET quote_all_identifiers = off AS $$
 DECLARE
@@ -26,9 +26,9 @@ BEGIN
         SELECT c.oid::regclass AS rel FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
         WHERE i.inhparent = 'dts.run'::regclass AND c.relname ~ '^run_[0-9]{8}$' AND to_date(substr(c.relname, 5), 'YYYYMMDD') + 1 < oldest
     LOOP
-        -- The parent is locked for the drop only; behind a long reader it is given up at once and tried at the next turn.
+        -- The parent is locked for the drop only, which makes new readers wait, never writers; behind a long reader it is given up and tried again.
         BEGIN
-            SET LOCAL lock_timeout = '100ms';
+            PERFORM set_config('lock_timeout', patience_ms::text, true);
             EXECUTE format('DROP TABLE %s', part.rel);
         EXCEPTION WHEN lock_not_available THEN left_over := left_over + 1;
         END;
@@ -36,7 +36,7 @@ BEGIN
     END LOOP;
     RETURN left_over;
 END $$;
-COMMENT ON FUNCTION dts._maintain_history() IS 'Creates the partitions of dts.run ahead and drops those older than every queue''s retention. Returns how many could not be dropped because somebody read them.';
+COMMENT ON FUNCTION dts._maintain_history(int) IS 'Creates the partitions of dts.run ahead and drops those older than every queue''s retention. Returns how many could not be dropped because somebody read them.';
 
 CREATE FUNCTION dts._purge(max_rows int) RETURNS bigint
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$

@@ -63,7 +63,7 @@ END $$;
 CREATE FUNCTION chaos.load_look() RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     IF random() > 0.2 THEN RETURN; END IF;
-    PERFORM dts.metrics(), dts.health(), dts.explain((SELECT max(id) FROM dts.task));
+    PERFORM dts.metrics(), dts.health(), dts.explain((SELECT max(id) FROM dts.task)) FROM dts.task HAVING count(*) > 0;
     PERFORM count(*) FROM dts.stats();
     PERFORM count(*) FROM dts.doctor();
     PERFORM count(*) FROM (SELECT * FROM dts.running LIMIT 10) x;

@@ -8,7 +8,7 @@ use DtsNode;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $node = DtsNode->start_new('main', conf => "restart_after_crash = on\n");
+my $node = DtsNode->start_new('main', conf => "restart_after_crash = on\ndts.max_lanes = 64\n");
 my $sql  = sub { return $node->safe_psql('postgres', @_) };
 $sql->(q{CREATE ROLE matrix_u; CREATE ROLE matrix_m; CREATE ROLE matrix_a; SELECT dts.grant_usage('matrix_u'), dts.grant_monitor('matrix_m'), dts.grant_admin('matrix_a');
 	CREATE ROLE mallory LOGIN; CREATE ROLE victim LOGIN; SELECT dts.grant_usage('mallory'), dts.grant_usage('victim');
@@ -147,7 +147,12 @@ $node->wait_for("SELECT count(*) > 0 FROM dts.runs WHERE task = $long AND outcom
 $node->wait_state($long, 'succeeded');
 pass('who may signal backends costs attempts, no task');
 
-# ---- by size and number: bounded by settings
+# ---- by size and number: the lanes in shared memory are not for who has most of them; the rest is bounded by settings
+$node->as_role('mallory', q{DO $$ BEGIN FOR i IN 1 .. 300 LOOP PERFORM dts.submit('SELECT pg_sleep(0.5)', tenant => 't' || i); END LOOP; END $$});
+my $modest = $node->as_role('victim', q{SELECT dts.submit('SELECT 1', tenant => 'one')});
+$node->wait_state($modest, 'succeeded');
+cmp_ok($sql->(q{SELECT count(*) FROM dts.tasks WHERE owner = 'mallory' AND state = 'ready'}), '>', 150, 'a task of one who has few lanes does not wait for all of one who has many');
+$sql->(q{SELECT count(dts.cancel(id)) FROM dts.tasks WHERE owner = 'mallory' AND state IN ('ready', 'running')});
 $sql->(q{SELECT dts.set_limit(owner => 'mallory', max_waiting => 5)});
 my ($status, undef, $full) = $node->psql('postgres', q{SELECT dts.submit('SELECT 1', delay => '1 h') FROM generate_series(1, 10)}, extra_params => [ '-U', 'mallory' ]);
 like($full, qr/has reached its cap/, 'a cap on unfinished tasks holds');
