@@ -120,7 +120,7 @@ void start_up() {
   load_queues();
   load_limits();
   count_waiting();
-  maintain_history();
+  (void)maintain_history();
   (void)apply_requests();
   count_keys();
   expire();
@@ -165,6 +165,7 @@ void handle_events(Timers& timers, TimestampTz now) {
   if ((events & store::kDefinitions) != 0) {
     start_up();
     timers.late = now;
+    timers.history = Min(timers.history, now + 60 * kSecond);
   }
   if (!database->gate) return;
   if ((events & store::kLate) != 0) timers.late = now;
@@ -219,8 +220,7 @@ void handle_timers(Timers& timers, TimestampTz now) {
     timers.changes_rest = now + Max(kSecond / 5, 20 * (GetCurrentTimestamp() - now));
   }
   if (timers.history <= now) {
-    maintain_history();
-    timers.history = now + 3600 * kSecond;
+    timers.history = now + maintain_history() * kSecond;
   }
   if (timers.requests != 0 && timers.requests <= now) {
     // Back to 0 only if nobody noted anything since before the look (test/models/requests_model.py).

@@ -68,8 +68,8 @@ void wake_waiting();
 bool open_gates();
 /// Whether there is any unfinished task.
 bool any_task();
-/// Partitions and retention.
-void maintain_history();
+/// Partitions and retention. Returns seconds until it is wanted again: soon if somebody reads an old partition, or there was too much for once.
+long maintain_history();
 // ---- scheduler_late.cpp
 
 /// Tells of attempts that run for long. Returns when to look again; 0: when definitions have changed.

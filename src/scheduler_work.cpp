@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "scheduler_transaction.hpp"
 #include "settings.hpp"
 #include "store/journal.hpp"
@@ -13,6 +15,7 @@ using store::Task;
 using store::TaskTable;
 
 constexpr int kSlice = 500;
+constexpr int kPurged = 5000;
 
 /// Settings of a queue from a row, whose columns begin at `first`: id, name, paused, durable, history, batch_size.
 store::QueueSettings queue_row(uint64 i, int first) {
@@ -121,6 +124,9 @@ TimestampTz list_lanes() {
   bool complete = true;
   int placed = 0;
   TimestampTz next = core::kMax;
+  // Roles for which there was no room: what of theirs is due later needs not be tried. There may be more of them than are kept.
+  Oid refused[64];
+  int refusals = 0;
   in_transaction("listing lanes", [&] {
     // Earliest first: where the table is too small, it holds the lanes that are due soonest.
     static pg::Statement with_rows{
@@ -148,10 +154,14 @@ TimestampTz list_lanes() {
                                  store::labels_of(TextDatumGetCString(pg::column(i, 9, &null)))};
       const TimestampTz due = DatumGetTimestampTz(pg::column(i, 5, &null));
       if (store::lane_slot_of(MyDatabaseId, lane.lane) >= 0) return;
-      if (store::queue_slot(MyDatabaseId, lane.queue) < 0) (void)store::apply_queue(MyDatabaseId, queue_row(i, 10), due);
-      if (store::lane_slot_for(MyDatabaseId, lane, due) >= 0) {
-        placed++;
-        return;
+      if (std::find(refused, refused + refusals, lane.owner) == refused + refusals) {
+        if (store::queue_slot(MyDatabaseId, lane.queue) < 0) (void)store::apply_queue(MyDatabaseId, queue_row(i, 10), due);
+        if (store::lane_slot_for(MyDatabaseId, lane, due) >= 0) {
+          placed++;
+          return;
+        }
+        if (refusals < static_cast<int>(lengthof(refused)) && store::queue_slot(MyDatabaseId, lane.queue) >= 0)
+          refused[refusals++] = lane.owner;
       }
       complete = false;
       next = Min(next, due);
@@ -221,18 +231,29 @@ bool apply_requests() {
   return complete;
 }
 
-void maintain_history() {
-  in_transaction("creating and dropping partitions of history", [] {
-    static pg::Statement partitions{"SELECT dts._maintain_history()", 0, {}};
-    each_row(partitions, nullptr, [](uint64) {});
-  });
-  for (int turn = 0; turn < 100; turn++) {
-    int64 removed = 0;
-    in_transaction("removing old history", [&] {
-      static pg::Statement purge{"SELECT dts._purge(5000)", 0, {}};
-      (void)ids(purge, nullptr, 1, &removed);
+long maintain_history() {
+  // Of a history that is read all the time partitions go as well: with more patience each time, and less often, so that readers wait
+  // little.
+  constexpr int kPatience = 100, kMostPatience = 5000;
+  static int patience_ms = kPatience;
+  int32 left = 0;
+  in_transaction("creating and dropping partitions of history", [&] {
+    static pg::Statement partitions{"SELECT dts._maintain_history($1)", 1, {INT4OID}};
+    const Datum patience[] = {Int32GetDatum(patience_ms)};
+    each_row(partitions, patience, [&](uint64) {
+      bool null = false;
+      left = DatumGetInt32(pg::column(0, 1, &null));
     });
-    if (removed < 5000) break;
+  });
+  int64 removed = 0;
+  for (int turn = 0; turn < 100; turn++) {
+    removed = 0;
+    in_transaction("removing old history", [&] {
+      static pg::Statement purge{"SELECT dts._purge($1)", 1, {INT4OID}};
+      const Datum most[] = {Int32GetDatum(kPurged)};
+      (void)ids(purge, most, 1, &removed);
+    });
+    if (removed < kPurged) break;
     CHECK_FOR_INTERRUPTS();
   }
   // Charges against tasks that are gone would only make the others' look-ups longer.
@@ -246,6 +267,9 @@ void maintain_history() {
       table.close();
     });
   }
+  const long again_s = left == 0 ? (removed < kPurged ? 3600 : 60) : Min(60L * patience_ms / kPatience, 3600L);
+  patience_ms = left == 0 ? kPatience : Min(patience_ms * 2, kMostPatience);
+  return again_s;
 }
 
 bool any_task() {

@@ -160,13 +160,12 @@ Secret find_secret(const char* name, Oid role, bool open) {
     s.found = true;
     sealed = DatumGetByteaPP(pg::column_copy(mine, 0, 1, &null));
     id = DatumGetByteaPP(pg::column_copy(mine, 0, 2, &null));
-    s.hosts = text_to_cstring(DatumGetTextPP(pg::column_copy(mine, 0, 3, &null)));
+    s.hosts = MemoryContextStrdup(mine, TextDatumGetCString(pg::column(0, 3, &null)));
     owner = DatumGetObjectId(pg::column(0, 4, &null));
   }
   SPI_finish();
   as.end();
   MemoryContextSwitchTo(mine);
-  if (s.found && s.hosts != nullptr) s.hosts = MemoryContextStrdup(mine, s.hosts);
   if (!s.found || !open) return s;
   Key k;
   const char* const no = read_key(&k, settings::secret_key_file, settings::secret_key_command);

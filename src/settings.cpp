@@ -17,6 +17,7 @@ int steer_wait_ms = 1000;
 int max_payload_kb = 1024;
 int max_result_kb = 64;
 int max_log_kb = 1024;
+int max_definitions = 1000;
 int max_crashes = 2;
 int batch_budget_ms = 5;
 int priority_ageing_s = 600;
@@ -63,6 +64,8 @@ constexpr IntSetting kInts[] = {
     {"dts.max_payload", "Largest SQL text and largest arguments of a task.", &max_payload_kb, 1, 65536, PGC_SUSET, GUC_UNIT_KB},
     {"dts.max_result_size", "Results are cut above this size, row by row.", &max_result_kb, 0, 16384, PGC_SUSET, GUC_UNIT_KB},
     {"dts.max_log_size", "What agents log of one attempt is cut above this size.", &max_log_kb, 1, 1048576, PGC_SUSET, GUC_UNIT_KB},
+    {"dts.max_definitions", "Schedules, workflows, handlers, subscriptions, ... of each kind that a role may have, superusers apart.",
+     &max_definitions, 0, INT_MAX, PGC_SUSET, 0},
     {"dts.max_crashes", "A task that crashes the server this often while it runs alone becomes a dead letter.", &max_crashes, 1, 100,
      PGC_SIGHUP, 0},
     {"dts.priority_ageing", "A waiting task counts as one priority higher each time it has waited so long; 0 keeps priorities strict.",

@@ -16,6 +16,7 @@ extern int steer_wait_ms;
 extern int max_payload_kb;
 extern int max_result_kb;
 extern int max_log_kb;
+extern int max_definitions;
 extern int max_crashes;
 extern int batch_budget_ms;
 extern int priority_ageing_s;

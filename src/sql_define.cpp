@@ -33,6 +33,16 @@ void find_private(FunctionCallInfo fcinfo, FmgrInfo* out) {
   fmgr_info_cxt(found, out, fcinfo->flinfo->fn_mcxt);
 }
 
+/// What a session may have set that changes how the private functions' own texts are read, or how they write names.
+void pin_syntax() {
+  constexpr struct {
+    const char* name;
+    const char* value;
+  } kPinned[] = {
+      {"standard_conforming_strings", "on"}, {"transform_null_equals", "off"}, {"array_nulls", "on"}, {"quote_all_identifiers", "off"}};
+  for (const auto& s : kPinned) (void)set_config_option(s.name, s.value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+}
+
 char first_char(int col) {
   bool null = false;
   return TextDatumGetCString(pg::column(0, col, &null))[0];
@@ -75,6 +85,7 @@ DTS_FUNCTION(dts_as_owner) {
   call->args[0].isnull = false;
   for (int i = 0; i < fcinfo->nargs; i++) call->args[i + 1] = fcinfo->args[i];
   const pg::AsOwner as(store::catalog().owner);
+  pin_syntax();  // undone with the rest, by end()
   const Datum result = FunctionCallInvoke(call);
   as.end();
   fcinfo->isnull = call->isnull;

@@ -9,10 +9,11 @@ namespace {
 
 pg::Statement change{"SELECT dts._change($1, $2, $3, $4)", 4, {INT4OID, TEXTOID, INT8OID, JSONBOID}};
 
-/// Rows become JSON as the one who changes them: casts of types may be anybody's code. In slices, so that no statement is too large.
+/// Rows become JSON as the one who changes them: casts of types may be anybody's code. In slices, so that no statement is too large. By his
+/// search_path too, so that operators are qualified.
 constexpr const char* kRows =
-    "SELECT pg_catalog.count(*), pg_catalog.jsonb_agg(pg_catalog.to_jsonb(x.c)) FROM (SELECT c, (pg_catalog.row_number() OVER () - 1) "
-    "/ 10000 AS slice FROM changed c) x GROUP BY x.slice ORDER BY x.slice";
+    "SELECT pg_catalog.count(*), pg_catalog.jsonb_agg(pg_catalog.to_jsonb(x.c)) FROM (SELECT c, (pg_catalog.row_number() OVER () "
+    "OPERATOR(pg_catalog.-) 1) OPERATOR(pg_catalog./) 10000 AS slice FROM changed c) x GROUP BY x.slice ORDER BY x.slice";
 constexpr const char* kCount = "SELECT pg_catalog.count(*), NULL::pg_catalog.jsonb FROM changed";
 
 struct Slice {

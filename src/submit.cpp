@@ -346,6 +346,15 @@ Prepared prepare_outside(core::Kind kind, const Options& o) {
   return prepare(o, Defaults{}, 0, o.queue != nullptr ? o.queue : "default", false, true, kind, o.labels_required);
 }
 
+namespace {
+/// Who must be allowed to use a handler: the caller; but where dts itself submits for somebody (a subscription, a notification, a node),
+/// that role.
+Oid user_of_handler(const Options& o) {
+  const bool for_somebody = o.owner != nullptr && GetUserId() == store::catalog().owner && InSecurityRestrictedOperation();
+  return for_somebody ? owner_of(o) : GetUserId();
+}
+}  // namespace
+
 Prepared prepare_handler(const char* name, const Options& o) {
   if (name == nullptr)
     ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("argument \"handler\" must not be null"),
@@ -354,7 +363,7 @@ Prepared prepare_handler(const char* name, const Options& o) {
   if (h == nullptr)
     ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("handler \"%s\" does not exist", name),
                     errhint("Create it with dts.create_handler, or see dts.handlers.")));
-  if (!h->shared && !store::role_may(GetUserId(), h->owner))
+  if (!h->shared && !store::role_may(user_of_handler(o), h->owner))
     ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("permission denied for handler \"%s\"", name),
                     errdetail("It is not shared, and you are no member of its owner's role."),
                     errhint("Its owner or an administrator can share it: dts.alter_handler(..., shared => true).")));

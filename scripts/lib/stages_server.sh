@@ -8,7 +8,7 @@ start_dts_server() {
   # sweep_interval: a lost wake-up shows in the sweep's counter only if the sweep comes by during the test.
   # max_prepared_transactions: that PREPARE after a submit is refused shows only where PREPARE works at all.
   start_server "$CHECK_WORK/$CHECK_STAGE" "shared_preload_libraries = 'dts'" "max_worker_processes = 32" \
-    "dts.sweep_interval = '1s'" "max_prepared_transactions = 4"
+    "dts.sweep_interval = '1s'" "max_prepared_transactions = 4" "${CHECK_CONF:-}"
 }
 
 # What must hold after any use of a server: nothing crashed, and the sweep found no task that the wake-ups had missed.

@@ -8,17 +8,11 @@ special_build() {
   local name=$1
   shift
   export CHECK_ROOT=$CHECK_WORK/$name-root
-  copy_installation "$CHECK_ROOT" >/dev/null || return 1
+  # shellcheck disable=SC2034 # the stages use it
+  PG_BINDIR=$(copy_installation "$CHECK_ROOT") || return 1
   cp -r "$CHECK_SRC" "$CHECK_WORK/$name-src" && cd "$CHECK_WORK/$name-src" || return 1
   make -s clean PG_CONFIG="$PG_CONFIG" >/dev/null
   make -s -j2 PG_CONFIG="$PG_CONFIG" "$@" && make -s install PG_CONFIG="$PG_CONFIG" DESTDIR="$CHECK_ROOT"
-}
-
-# The sanitizer's library must come first in the process. In Debian 12 it hangs when a library's constructor asks for a
-# translation before it has started (libgpg-error, behind libsystemd): a malloc before all constructors starts it in time.
-early_sanitizer() {
-  printf '%s\n' '#include <stdlib.h>' '__attribute__((constructor)) static void early(void) { void *volatile p = malloc(1); free(p); }' |
-    gcc -x c - -shared -fPIC -O0 -Wl,-z,initfirst -o "$CHECK_ROOT/early.so"
 }
 
 # TAP tests in which each kind of process does all that it can, for servers that are watched and slow.
@@ -26,10 +20,9 @@ WATCHED_TAP='test/t/001_basic.pl test/t/004_failures.pl test/t/008_steering.pl t
   test/t/050_http.pl test/t/050_agents.pl test/t/051_egress.pl test/t/052_notifications.pl'
 
 stage_asan() {
-  local status=0 asan
-  special_build asan CXX='g++ -fsanitize=address,undefined -fno-omit-frame-pointer' COPT='-fsanitize=address,undefined' && early_sanitizer || return 1
-  asan=$(gcc -print-file-name=libasan.so)
-  wrap_server "LD_PRELOAD='$asan $CHECK_ROOT/early.so' ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1 exec -a \"\$0\" \"\$bare\" \"\$@\""
+  local status=0 flags
+  mapfile -t flags < <(sanitizer_flags)
+  special_build asan "${flags[@]}" && sanitize_server "$CHECK_ROOT" || return 1
   stage_pgtap || status=1
   # shellcheck disable=SC2086 # a list
   tap_files $WATCHED_TAP || status=1
@@ -38,14 +31,14 @@ stage_asan() {
 
 # PostgreSQL's list of what is known and harmless comes with its sources. Each process writes what is found to a file of its own.
 stage_valgrind() {
-  local status=0 found="$CHECK_WORK/valgrind" supp
+  local status=0 found="$CHECK_WORK/valgrind-logs" supp
   supp=$(dirname "$("$PG_CONFIG" --bindir)")/share/valgrind.supp
   [ -f "$supp" ] || { say "needs scripts/check --assertions" && report 0 0 1 && return 0; }
   server_dir "$found"
-  copy_installation "$CHECK_ROOT" >/dev/null || return 1
   wrap_server "exec valgrind --quiet --leak-check=no --gen-suppressions=all --num-callers=40 --suppressions='$supp' --suppressions='$CHECK_SRC/scripts/lib/valgrind.supp' \
     --error-markers=VALGRIND,END --log-file='$found/%p.log' \"\$bare\" \"\$@\""
-  export PGCTLTIMEOUT=300 PG_TEST_TIMEOUT_DEFAULT=1200 DTS_WAIT=600 DTS_PEERS_SECONDS=7200
+  # It is slow: some twenty times.
+  export PGCTLTIMEOUT=300 PG_TEST_TIMEOUT_DEFAULT=1200 DTS_WAIT=600 DTS_PEERS_SECONDS=7200 DTS_FUZZ_SECONDS=120 CHECK_CONF="dts.batch_budget = '1s'"
   stage_pgtap || status=1
   # shellcheck disable=SC2086 # a list
   tap_files $WATCHED_TAP || status=1

@@ -15,6 +15,7 @@ CREATE TABLE dts.subscription (
     min_rows bigint,
     within interval,
     quiet interval,
+    trouble text,
     description text,
     created_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     CONSTRAINT subscription_source CHECK ((topic IS NULL) <> (relation IS NULL))

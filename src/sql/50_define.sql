@@ -47,6 +47,21 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION dts._check_name(text, text) IS 'Refuses a name that is empty, too long, padded or holds control characters.';
 
+CREATE FUNCTION dts._check_number(owner oid, what text) RETURNS void
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE n bigint; most int := current_setting('dts.max_definitions')::int;
+BEGIN
+    IF (SELECT r.rolsuper FROM pg_roles r WHERE r.oid = owner) THEN
+        RETURN;
+    END IF;
+    EXECUTE format('SELECT count(*) FROM dts.%I x WHERE x.owner::oid = $1', what) || CASE WHEN what IN ('handler', 'workflow') THEN ' AND x.dropped_at IS NULL' ELSE '' END INTO n USING owner;
+    IF n >= most THEN
+        RAISE EXCEPTION 'role "%" has too many definitions: %', dts._role_name(owner), n USING ERRCODE = 'program_limit_exceeded', DETAIL = format('Of each kind, here %s, a role may have %s.', what, most),
+            HINT = 'Drop what is not needed, or let a superuser raise dts.max_definitions for this role.';
+    END IF;
+END $$;
+COMMENT ON FUNCTION dts._check_number(oid, text) IS 'Refuses one more definition for a role that has dts.max_definitions of this kind.';
+
 CREATE FUNCTION dts._audit(caller oid, action text, object text, before jsonb, after jsonb) RETURNS void
     LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
     AS $$ INSERT INTO dts.audit_entry (who, action, object, before, after) VALUES ($1, $2, $3, $4, $5) $$;

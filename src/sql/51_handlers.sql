@@ -54,6 +54,7 @@ BEGIN
         RAISE EXCEPTION 'permission denied to share a handler' USING ERRCODE = 'insufficient_privilege',
             DETAIL = 'A shared handler runs with the rights of whoever submits it.', HINT = 'Ask an administrator of dts.';
     END IF;
+    PERFORM dts._check_number(caller, 'handler');
     BEGIN
         INSERT INTO dts.handler (name, owner, kind, requires, sql, queue, priority, max_attempts, retry, timeout, expires, transactional, capture, shared, description)
         VALUES (_create_handler.name, caller, COALESCE(_create_handler.kind, 'sql'), dts._check_labels(_create_handler.requires), _create_handler.sql, _create_handler.queue, _create_handler.priority, _create_handler.max_attempts, _create_handler.retry,

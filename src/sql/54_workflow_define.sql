@@ -56,6 +56,7 @@ BEGIN
         UPDATE dts.workflow x SET version = n, description = d ->> 'description' WHERE x.id = w.id;
     ELSE
         n := 1;
+        PERFORM dts._check_number(caller, 'workflow');
         INSERT INTO dts.workflow (name, owner, version, description) VALUES (name, caller::regrole, n, d ->> 'description') RETURNING * INTO w;
     END IF;
     INSERT INTO dts.workflow_version (workflow, version, definition, plan, created_by) VALUES (w.id, n, d, dts._plan(d), caller::regrole);

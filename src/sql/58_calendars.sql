@@ -33,6 +33,7 @@ CREATE FUNCTION dts._create_calendar(caller oid, name text, entries text[], desc
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM dts._check_name('calendar', name), dts._check_calendar(entries);
+    PERFORM dts._check_number(caller, 'calendar');
     BEGIN
         INSERT INTO dts.calendar (name, owner, entries, description) VALUES (_create_calendar.name, caller, _create_calendar.entries, _create_calendar.description);
     EXCEPTION WHEN unique_violation THEN

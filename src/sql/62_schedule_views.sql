@@ -49,7 +49,7 @@ DECLARE months text; list text; off text; named text := (SELECT z.name FROM pg_t
     since timestamptz := COALESCE(from_at, clock_timestamp()); until timestamptz := COALESCE(to_at, since + '1 month');
 BEGIN
     PERFORM dts.check_timing('@daily', zone);
-    IF since >= until OR NOT isfinite(since) OR NOT isfinite(until) OR until - since > '400 days'::interval THEN
+    IF since >= until OR NOT isfinite(since) OR NOT isfinite(until) OR since < until - '400 days'::interval THEN
         RAISE EXCEPTION 'argument "to_at" must be after "from_at", by at most 400 days' USING ERRCODE = 'invalid_parameter_value', DETAIL = format('Got %s and %s.', since, until), HINT = 'Example: dts.agenda(now(), now() + ''1 month'').';
     END IF;
     WITH due AS (

@@ -102,6 +102,7 @@ BEGIN
         END IF;
     END IF;
     PERFORM dts._check_notification(caller, n);
+    PERFORM dts._check_number(n.owner::oid, 'notification');
     BEGIN
         INSERT INTO dts.notification (name, owner, events, target, queue, handler, schedule, workflow, labels, task, longer_than, per_minute, description)
         VALUES (n.name, n.owner, n.events, n.target, n.queue, n.handler, n.schedule, n.workflow, n.labels, n.task, n.longer_than, n.per_minute, n.description) RETURNING * INTO n;

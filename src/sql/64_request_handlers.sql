@@ -19,6 +19,7 @@ BEGIN
         RAISE EXCEPTION 'permission denied to share a handler' USING ERRCODE = 'insufficient_privilege',
             DETAIL = 'A shared handler runs with the rights of whoever submits it.', HINT = 'Ask an administrator of dts.';
     END IF;
+    PERFORM dts._check_number(caller, 'handler');
     BEGIN
         INSERT INTO dts.handler (name, owner, kind, spec, queue, priority, max_attempts, retry, timeout, expires, transactional, shared, description)
         VALUES (_create_request_handler.name, caller, k, COALESCE(http, mail), _create_request_handler.queue, _create_request_handler.priority, _create_request_handler.max_attempts,

@@ -55,6 +55,7 @@ BEGIN
         RAISE EXCEPTION 'argument "value" must not be null' USING ERRCODE = 'null_value_not_allowed', HINT = 'Give the secret text.';
     END IF;
     s := dts._seal(name, caller, value);
+    PERFORM dts._check_number(caller, 'secret');
     BEGIN
         INSERT INTO dts.secret (name, owner, value, key_id, hosts, roles, description) VALUES (_create_secret.name, caller, s.sealed, s.key_id, COALESCE(_create_secret.hosts, '{}'), r, _create_secret.description);
     EXCEPTION WHEN unique_violation THEN

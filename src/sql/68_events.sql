@@ -69,8 +69,9 @@ BEGIN
     old := dts._subscription_row(caller, s.name);
     IF old.id IS NOT NULL THEN
         UPDATE dts.subscription x SET owner = caller::regrole, topic = s.topic, relation = s.relation, operations = s.operations, task = s.task, each = s.each, match = s.match, condition = s.condition, roles = s.roles,
-            min_rows = s.min_rows, within = s.within, quiet = s.quiet WHERE x.id = old.id RETURNING x.id INTO s.id;
+            min_rows = s.min_rows, within = s.within, quiet = s.quiet, trouble = NULL WHERE x.id = old.id RETURNING x.id INTO s.id;
     ELSE
+        PERFORM dts._check_number(caller, 'subscription');
         INSERT INTO dts.subscription (name, owner, topic, relation, operations, task, each, match, condition, roles, min_rows, within, quiet)
         VALUES (s.name, caller::regrole, s.topic, s.relation, s.operations, s.task, s.each, s.match, s.condition, s.roles, s.min_rows, s.within, s.quiet) RETURNING id INTO s.id;
     END IF;
@@ -135,7 +136,7 @@ BEGIN
     IF within <= '0' OR quiet <= '0' THEN
         RAISE EXCEPTION 'argument "%" must be positive', CASE WHEN within <= '0' THEN 'within' ELSE 'quiet' END USING ERRCODE = 'invalid_parameter_value', HINT = 'For example 5 minutes.';
     END IF;
-    s.name := name; s.relation := format('%I.%I', c.relnamespace::regnamespace::text, c.relname); s.operations := operations; s.condition := "when"; s.min_rows := rows; s.within := within; s.quiet := quiet;
+    s.name := name; s.relation := format('%I.%I', (SELECT n.nspname FROM pg_namespace n WHERE n.oid = c.relnamespace), c.relname); s.operations := operations; s.condition := "when"; s.min_rows := rows; s.within := within; s.quiet := quiet;
     s.task := dts._compile_subscription(caller, task, CASE WHEN gathers THEN '{change}' ELSE '{change,row}'::text[] END);
     s.each := EXISTS (SELECT FROM dts._references(s.task - 'sql') r WHERE r ~ '^row\M');
     s.id := dts._save_subscription(caller, s, 'on_change');
@@ -188,6 +189,26 @@ EXCEPTION
 END $$;
 COMMENT ON FUNCTION dts._fire(dts.subscription, jsonb) IS 'Submits the task of a subscription for each of these documents. Returns how many.';
 
+CREATE FUNCTION dts._holds_soon(condition text, doc jsonb) RETURNS boolean LANGUAGE c STABLE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'dts_holds_soon';
+COMMENT ON FUNCTION dts._holds_soon(text, jsonb) IS 'Whether a condition holds; an error if that takes longer than somebody who emits can be made to wait.';
+
+-- The condition of somebody else must neither fail nor hold up who emits: one that takes too long is not looked at again until its owner has changed it.
+CREATE FUNCTION dts._wants(s dts.subscription, doc jsonb) RETURNS boolean
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN dts._holds_soon(s.condition, doc);
+EXCEPTION
+    WHEN transaction_rollback THEN RAISE;
+    WHEN OTHERS THEN
+        RAISE WARNING 'subscription "%" failed: %', s.name, SQLERRM USING ERRCODE = SQLSTATE;
+        PERFORM dts._audit(s.owner, 'subscription_failed', s.name, NULL, jsonb_build_object('error', SQLERRM, 'sqlstate', SQLSTATE));
+        IF SQLSTATE = '54000' THEN
+            UPDATE dts.subscription x SET trouble = SQLERRM WHERE x.id = (SELECT y.id FROM dts.subscription y WHERE y.id = s.id FOR UPDATE SKIP LOCKED);
+        END IF;
+        RETURN false;
+END $$;
+COMMENT ON FUNCTION dts._wants(dts.subscription, jsonb) IS 'Whether the condition of a subscription holds for this event.';
+
 CREATE FUNCTION dts._heard(caller oid, owner oid, roles text[]) RETURNS boolean
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT dts._role_may(caller, owner) OR EXISTS (SELECT FROM unnest(roles) r LEFT JOIN pg_roles g ON g.rolname = r WHERE r = 'public' OR g.oid IS NOT NULL AND pg_has_role(caller, g.oid, 'USAGE')) $$;
@@ -204,7 +225,8 @@ BEGIN
     payload := COALESCE(payload, '{}');
     doc := jsonb_build_object('event', jsonb_build_object('topic', topic, 'payload', payload, 'by', dts._role_name(caller)));
     FOR s IN SELECT * FROM dts.subscription x WHERE (x.topic = _emit.topic OR right(x.topic, 1) = '*' AND starts_with(_emit.topic, left(x.topic, -1)))
-             AND (x.match IS NULL OR payload @> x.match) AND dts._heard(caller, x.owner, x.roles) AND (x.condition IS NULL OR dts._holds(to_jsonb(x.condition), doc)) ORDER BY x.id LOOP
+             AND x.trouble IS NULL AND (x.match IS NULL OR payload @> x.match) AND dts._heard(caller, x.owner, x.roles) ORDER BY x.id LOOP
+        CONTINUE WHEN s.condition IS NOT NULL AND NOT dts._wants(s, doc);
         n := n + dts._fire(s, jsonb_build_array(doc));
     END LOOP;
     FOR w IN SELECT y AS run, x.node FROM dts.event_waiter x JOIN dts.workflow_run y ON y.id = x.run AND y.ended_at IS NULL
@@ -269,6 +291,6 @@ COMMENT ON FUNCTION dts._look_at_changes() IS 'Submits what is due of gathered c
 
 CREATE VIEW dts.subscriptions WITH (security_barrier) AS
 SELECT s.name, dts._role_name(s.owner) AS owner, s.topic, s.relation, s.operations, s.task, s.match, s.condition AS "when", s.roles, s.min_rows AS rows, s.within, s.quiet, s.created_at,
-       (SELECT pg_catalog.sum(c.rows) FROM dts.change_count c WHERE c.subscription = s.id) AS gathered
+       (SELECT pg_catalog.sum(c.rows) FROM dts.change_count c WHERE c.subscription = s.id) AS gathered, s.trouble
 FROM dts.subscription s WHERE dts._caller_may(s.owner);
-COMMENT ON VIEW dts.subscriptions IS 'Subscriptions of the current role to events and to changes of tables.';
+COMMENT ON VIEW dts.subscriptions IS 'Subscriptions of the current role to events and to changes of tables. trouble: why it is not looked at until it is made again.';

@@ -1,9 +1,10 @@
 -- Operations: partitions and retention of history, adoption, rescan.
 
-CREATE FUNCTION dts._maintain_history() RETURNS int
-    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
+CREATE FUNCTION dts._maintain_history(patience_ms int DEFAULT 100) RETURNS int
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' SET datestyle = 'ISO' SET default_tablespace = '' SET default_table_access_method = 'heap'
+    SET default_toast_compression = 'pglz' SET quote_all_identifiers = off AS $$
 DECLARE
-    today date := (clock_timestamp() AT TIME ZONE 'UTC')::date; d date; part record; oldest timestamptz; made int := 0; name text;
+    today date := (clock_timestamp() AT TIME ZONE 'UTC')::date; d date; part record; oldest timestamptz; left_over int := 0; name text;
 BEGIN
     FOR d IN SELECT x::date FROM generate_series(today - 1, today + 3, '1 day') x LOOP
         name := 'run_' || to_char(d, 'YYYYMMDD');
@@ -15,7 +16,6 @@ BEGIN
                 -- Each partition has its own index: one on the parent would be made again by a restore, under the name that the dump uses.
                 EXECUTE format('CREATE INDEX %I ON dts.%I (task)', name || '_task', name);
                 EXECUTE format('ALTER TABLE dts.run ATTACH PARTITION dts.%I FOR VALUES FROM (%L) TO (%L)', name, d, d + 1);
-                made := made + 1;
             -- The scheduler and a session that must write history before it has begun may both be here.
             EXCEPTION WHEN duplicate_table OR unique_violation THEN NULL;
             END;
@@ -26,17 +26,17 @@ BEGIN
         SELECT c.oid::regclass AS rel FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
         WHERE i.inhparent = 'dts.run'::regclass AND c.relname ~ '^run_[0-9]{8}$' AND to_date(substr(c.relname, 5), 'YYYYMMDD') + 1 < oldest
     LOOP
-        -- The parent is locked for the drop only; behind a long reader it is given up at once and tried at the next turn.
+        -- The parent is locked for the drop only, which makes new readers wait, never writers; behind a long reader it is given up and tried again.
         BEGIN
-            SET LOCAL lock_timeout = '100ms';
+            PERFORM set_config('lock_timeout', patience_ms::text, true);
             EXECUTE format('DROP TABLE %s', part.rel);
-        EXCEPTION WHEN lock_not_available THEN NULL;
+        EXCEPTION WHEN lock_not_available THEN left_over := left_over + 1;
         END;
         SET LOCAL lock_timeout = 0;
     END LOOP;
-    RETURN made;
+    RETURN left_over;
 END $$;
-COMMENT ON FUNCTION dts._maintain_history() IS 'Creates the partitions of dts.run ahead and drops those older than every queue''s retention.';
+COMMENT ON FUNCTION dts._maintain_history(int) IS 'Creates the partitions of dts.run ahead and drops those older than every queue''s retention. Returns how many could not be dropped because somebody read them.';
 
 CREATE FUNCTION dts._purge(max_rows int) RETURNS bigint
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$

@@ -5,6 +5,7 @@
 
 extern "C" {
 #include "common/hashfn.h"
+#include "common/pg_prng.h"
 }
 
 namespace dts::store {
@@ -69,6 +70,35 @@ int slot_of_later(int64 due) {
   return last >= 0 && unlist(last, last_due - 1) ? last : -1;
 }
 
+/// Where all slots hold lanes that are due: takes one of a role that has more of them than this one, so that nobody keeps others out by the
+/// number of his tenants. Whom it meets at random has probably many. What it takes is listed again when there is room. Needs the directory
+/// lock.
+int slot_of_greedy(Oid db, Oid owner) {
+  for (int turn = 0; turn < 4; turn++) {
+    const LaneSlot& some = lanes[pg_prng_uint64_range(&pg_global_prng_state, 0, static_cast<uint64>(shared->lane_count - 1))];
+    const Oid their_db = some.db, they = some.owner;
+    if (their_db == db && they == owner) continue;
+    int theirs = 0, ours = 0, last = -1;
+    for (int i = 0; i < shared->lane_count; i++) {
+      const LaneSlot& l = lanes[i];
+      ours += l.db == db && l.owner == owner ? 1 : 0;
+      if (l.db != their_db || l.owner != they) continue;
+      theirs++;
+      if (!in_use(l) && (last < 0 || wanted_at(l) > wanted_at(lanes[last]))) last = i;
+    }
+    if (last < 0 || theirs <= ours + 1) continue;
+    LaneSlot& l = lanes[last];
+    LWLockAcquire(&l.lock, LW_EXCLUSIVE);
+    const bool free = !in_use(l);
+    if (free) unlink_lane(last);
+    LWLockRelease(&l.lock);
+    if (!free) continue;
+    tell_scheduler(their_db, kUnlisted);
+    return last;
+  }
+  return -1;
+}
+
 /// A free slot, or the one of the lane longest unused that has nothing to offer; -1 if there is none. Needs the directory lock.
 int free_slot() {
   if (shared->lane_count < settings::max_lanes) return shared->lane_count++;
@@ -94,6 +124,7 @@ int make_slot(Oid db, const LaneInfo& info, int64 due) {
   const int pool = queue < 0 ? -1 : pool_of(db, info.owner, info.runner, true);
   int slot = pool < 0 ? -1 : free_slot();
   if (slot < 0 && pool >= 0 && due != core::kMax) slot = slot_of_later(due);
+  if (slot < 0 && pool >= 0 && due <= GetCurrentTimestamp()) slot = slot_of_greedy(db, info.owner);
   if (slot < 0) return -1;
   const LaneKey key{db, info.lane};
   auto* const entry = static_cast<LaneEntry*>(hash_search(lane_table, &key, HASH_ENTER_NULL, nullptr));

@@ -139,6 +139,17 @@ INSERT INTO plain SELECT i FROM generate_series(7, 11) i;
 SELECT is(comes('quiet 3, rows 11, within 5, within 6'), 'quiet 3, rows 11, within 5, within 6', 'after so many rows');
 SELECT is((SELECT count(*) FROM dts.change_count), 0::bigint, 'nothing is left');
 DROP TABLE plain CASCADE;
+-- What a session has set does not change what is written.
+CREATE SCHEMA "Odd schema";
+CREATE TABLE "Odd schema"."Tab le" (n int);
+SET quote_all_identifiers = on;
+SET standard_conforming_strings = off;
+SET transform_null_equals = on;
+SELECT dts.on_change('odd name', '"Odd schema"."Tab le"', '{"sql": "SELECT ${row.n}::int"}', '{insert}'), dts.on_change('plain name', 'ev.odds', '{"sql": "SELECT 1"}', '{insert}');
+RESET ALL;
+SELECT is((SELECT string_agg(relation, ' ' ORDER BY relation) FROM dts.subscriptions WHERE name ~ 'name'), '"Odd schema"."Tab le" ev.odds', 'names are quoted as they need it');
+INSERT INTO "Odd schema"."Tab le" VALUES (1);
+SELECT is((SELECT count(*) FROM dts.tasks WHERE labels ->> 'subscription' = 'odd name'), 1::bigint, 'and found');
 SELECT lives_ok($$SELECT dts.drop_subscription('rows')$$, 'its table is gone');
 SELECT is_empty($$SELECT * FROM dts.stuck()$$, 'nothing is stuck');
 SELECT * FROM finish();

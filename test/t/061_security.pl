@@ -8,7 +8,7 @@ use DtsNode;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $node = DtsNode->start_new('main', conf => "restart_after_crash = on\n");
+my $node = DtsNode->start_new('main', conf => "restart_after_crash = on\ndts.max_lanes = 64\n");
 my $sql  = sub { return $node->safe_psql('postgres', @_) };
 $sql->(q{CREATE ROLE matrix_u; CREATE ROLE matrix_m; CREATE ROLE matrix_a; SELECT dts.grant_usage('matrix_u'), dts.grant_monitor('matrix_m'), dts.grant_admin('matrix_a');
 	CREATE ROLE mallory LOGIN; CREATE ROLE victim LOGIN; SELECT dts.grant_usage('mallory'), dts.grant_usage('victim');
@@ -52,18 +52,21 @@ $node->as_role('mallory', q{
 	CREATE OPERATOR public.= (LEFTARG = bigint, RIGHTARG = bigint, FUNCTION = public.taken);
 	CREATE FUNCTION public.grabs(a jsonb, b text) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.loot SELECT t FROM public.secret; RETURN a; END $$;
 	CREATE OPERATOR public.-> (LEFTARG = jsonb, RIGHTARG = text, FUNCTION = public.grabs);
+	CREATE FUNCTION public.minus(a bigint, b int) RETURNS bigint LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.loot SELECT t FROM public.secret; RETURN pg_catalog.int84mi(a, b); END $$;
+	CREATE OPERATOR public.- (LEFTARG = bigint, RIGHTARG = int, FUNCTION = public.minus);
 	CREATE TABLE public.pg_class (oid oid); CREATE TABLE public.task (id bigint)});
 $sql->(q{ALTER DATABASE postgres SET search_path = public, pg_catalog});
 $node->restart;
 $sql->(q{SET search_path = public, pg_catalog; SELECT dts.create_queue('q'), dts.alter_queue('q', batch_size => 3), dts.set_limit(queue => 'q', concurrency => 3);
 	SELECT dts.schedule('s', 'every 1 second', 'SELECT 1', task => '{"queue": "q"}'); SELECT dts.create_workflow('w', '{"nodes": {"a": {"sql": "SELECT 1 AS n"}, "b": {"needs": ["a"], "sql": "SELECT ${nodes.a.output.n}::int"}}}')});
+$sql->(q{CREATE TABLE watched (n int); SELECT dts.on_change('watched', 'watched', '{"sql": "SELECT $1::text", "args": ["${row.n}"]}', '{insert}'); SET search_path = public, pg_catalog; INSERT INTO watched VALUES (1)});
 my $run = $sql->(q{SET search_path = public, pg_catalog; SELECT dts.start('w')});
 $node->wait_for(qq{SELECT pg_catalog.concat(state) FROM dts.workflow_runs WHERE id OPERATOR(pg_catalog.=) $run}, 'succeeded');
 $node->wait_for(q{SELECT pg_catalog.count(*) OPERATOR(pg_catalog.>) 1 FROM dts.fires}, 't');
 $sql->(q{SET search_path = public, pg_catalog; SELECT pg_catalog.count(*) FROM dts.doctor(), dts.stuck(), dts.stats(); SELECT dts.metrics(), dts.health()});
 is($sql->('SELECT pg_catalog.count(*) FROM loot'), '0', 'functions and operators that lie in wait in a search_path are not called');
 $sql->(q{ALTER DATABASE postgres RESET search_path; SELECT dts.unschedule('s')});
-$node->as_role('mallory', 'DROP FUNCTION public.now(), public.format(text, text[]); DROP OPERATOR public.= (bigint, bigint), public.-> (jsonb, text); DROP TABLE public.pg_class, public.task');
+$node->as_role('mallory', 'DROP FUNCTION public.now(), public.format(text, text[]); DROP OPERATOR public.= (bigint, bigint), public.-> (jsonb, text), public.- (bigint, int); DROP TABLE public.pg_class, public.task');
 $node->restart;
 
 # ---- triggers, deferred ones, event triggers, input functions: all as the owner
@@ -87,6 +90,37 @@ $node->wait_for("SELECT count(*) FROM dts.task WHERE id = $bound", '0');
 like($sql->("SELECT concat_ws(' ', state, owner, result) FROM dts.tasks WHERE id = $bound"), qr/^succeeded victim .*x'\); SELECT t FROM secret/, 'arguments are bound, never pasted');
 my (undef, $seen, $error) = $node->psql('postgres', "SELECT dts.result($bound)", extra_params => [ '-U', 'mallory' ]);
 like($error, qr/does not exist/, 'and the result is not for who called');
+
+# ---- a private handler of somebody else: not when it is named, and not when it comes later under the name of one's own
+$node->as_role('victim', q{SELECT dts.create_handler('private', 'SELECT 4711 AS gold')});
+for my $call (q{dts.submit_handler('private')}, q{dts.schedule('h', 'every 1 second', handler => 'private')}, q{dts.on_event('h', 'h', '{"handler": "private"}')}, q{dts.create_workflow('h', '{"nodes": {"a": {"handler": "private"}}}')},
+	q{dts.create_notification('h', '{"handler": "private"}')}, q{dts.submit_many('[{"handler": "private"}]'::jsonb)})
+{
+	(undef, undef, $error) = $node->psql('postgres', "SELECT $call", extra_params => [ '-U', 'mallory' ]);
+	like($error, qr/permission denied for handler "private"|handler "private" does not exist/, $call);
+}
+$node->as_role('mallory', q{SELECT dts.create_handler('name', 'SELECT 1'); SELECT dts.on_event('h', 'h', '{"handler": "name"}', roles => '{public}'), dts.create_workflow('h', '{"nodes": {"a": {"handler": "name"}}}'),
+	dts.schedule('h', 'every 1 second', handler => 'name'), dts.create_notification('h', '{"handler": "name"}', '{success}'); SELECT dts.drop_handler('name')});
+$node->as_role('victim', q{SELECT dts.create_handler('name', 'SELECT 4711 AS gold'), dts.emit('h')});
+(undef, undef, $error) = $node->psql('postgres', q{SELECT dts.start('h')}, extra_params => [ '-U', 'mallory' ]);
+like($error, qr/permission denied for handler "name"/, 'a workflow does not get it');
+like(run_as('mallory', 'SELECT 1'), qr/^succeeded/, 'of which the notification would tell');
+$node->wait_for(q{SELECT count(*) > 0 FROM dts.fires WHERE schedule = 'h' AND decision = 'failed' AND detail ~ 'permission denied for handler "name"'}, 't');
+is($sql->(q{SELECT count(*) FROM dts.tasks WHERE handler IN ('private', 'name') AND owner = 'mallory' AND sql ~ '4711'}), '0', 'neither does anything else');
+$node->as_role('mallory', q{SELECT dts.unschedule('h'), dts.drop_subscription('h'), dts.drop_notification('h')});
+
+# ---- a condition of somebody else, which never ends, on an event of one's own
+my $condition = '@ == 77';
+$condition = "exists(\@.** ? ($condition))" for 1 .. 6;
+$condition =~ s/^exists\(\@/exists(\$.event.payload/;
+$node->as_role('mallory', 'SELECT dts.on_event(\'evil\', \'e\', \'{"sql": "SELECT 1"}\', "when" => ' . DtsNode::quote($condition) . q{, roles => '{public}')});
+my $emit = q{SET statement_timeout = '30s'; SELECT dts.emit('e', (repeat('[', 300) || '1' || repeat(']', 300))::jsonb)};
+my (undef, $emitted, $warned) = $node->psql('postgres', $emit, extra_params => [ '-U', 'victim' ]);
+is($emitted, '0', 'who emits is not held up');
+like($warned, qr/subscription "evil" failed: its condition took longer/, 'and told');
+(undef, undef, $warned) = $node->psql('postgres', $emit, extra_params => [ '-U', 'victim' ]);
+is($warned, '', 'once');
+like($node->as_role('mallory', q{SELECT trouble FROM dts.subscriptions WHERE name = 'evil'}), qr/took longer/, 'its owner sees why');
 
 # ---- crafted names
 for my $name (q{q"; DROP TABLE secret; --}, q{q'; SELECT 1}, '%s%n', '${run.id}', 'pg_temp') {
@@ -113,12 +147,25 @@ $node->wait_for("SELECT count(*) > 0 FROM dts.runs WHERE task = $long AND outcom
 $node->wait_state($long, 'succeeded');
 pass('who may signal backends costs attempts, no task');
 
-# ---- by size and number: bounded by settings
+# ---- by size and number: the lanes in shared memory are not for who has most of them; the rest is bounded by settings
+$node->as_role('mallory', q{DO $$ BEGIN FOR i IN 1 .. 300 LOOP PERFORM dts.submit('SELECT pg_sleep(0.5)', tenant => 't' || i); END LOOP; END $$});
+my $modest = $node->as_role('victim', q{SELECT dts.submit('SELECT 1', tenant => 'one')});
+$node->wait_state($modest, 'succeeded');
+cmp_ok($sql->(q{SELECT count(*) FROM dts.tasks WHERE owner = 'mallory' AND state = 'ready'}), '>', 150, 'a task of one who has few lanes does not wait for all of one who has many');
+$sql->(q{SELECT count(dts.cancel(id)) FROM dts.tasks WHERE owner = 'mallory' AND state IN ('ready', 'running')});
 $sql->(q{SELECT dts.set_limit(owner => 'mallory', max_waiting => 5)});
 my ($status, undef, $full) = $node->psql('postgres', q{SELECT dts.submit('SELECT 1', delay => '1 h') FROM generate_series(1, 10)}, extra_params => [ '-U', 'mallory' ]);
 like($full, qr/has reached its cap/, 'a cap on unfinished tasks holds');
 ($status, undef, $full) = $node->psql('postgres', q{SELECT dts.submit('SELECT $1', jsonb_build_array(repeat('x', 3000000)))}, extra_params => [ '-U', 'mallory' ]);
 like($full, qr/dts\.max_payload/, 'so does one on the payload');
+($status, undef, $full) = $node->psql('postgres', q{SELECT dts.create_calendar('c' || n, '{mon}') FROM generate_series(1, 1001) n}, extra_params => [ '-U', 'mallory' ]);
+like($full, qr/role "mallory" has too many definitions: 1000/, 'and on definitions');
+($status, undef, $full) = $node->psql('postgres', q{SET dts.max_definitions = 2000}, extra_params => [ '-U', 'mallory' ]);
+like($full, qr/permission denied to set parameter/, 'which a role cannot raise');
+$sql->('ALTER ROLE mallory SET dts.max_definitions = 1');
+is($node->as_role('mallory', q{SELECT dts.create_calendar('c', '{mon}')}), '', 'up to the limit of a role');
+($status, undef, $full) = $node->psql('postgres', q{SELECT dts.create_calendar('d', '{mon}')}, extra_params => [ '-U', 'mallory' ]);
+like($full, qr/too many definitions: 1/, 'and no further');
 $node->wait_done;
 is($node->safe_psql('postgres', 'SELECT * FROM dts.stuck()'), '', 'nothing is stuck');
 $node->stop;
