@@ -68,7 +68,8 @@ void wake_waiting();
 bool open_gates();
 /// Whether there is any unfinished task.
 bool any_task();
-/// Partitions and retention. Returns seconds until it is wanted again: soon if somebody reads an old partition, or there was too much for once.
+/// Partitions and retention. Returns seconds until it is wanted again: soon if somebody reads an old partition, or there was too much for
+/// once.
 long maintain_history();
 // ---- scheduler_late.cpp
 
