@@ -62,12 +62,13 @@ sub client {
 	push @clients, IPC::Run::start([ 'pgbench', '-n', '-h', $node->host, '-p', $node->port, '-T', $seconds + 60, '-f', "$folder/$name.sql", @options, 'postgres' ], '<', \undef, '>', "$folder/$name.out", '2>', "$folder/$name.err");
 	return;
 }
-client('act', "BEGIN;\nSELECT chaos.act();\nCOMMIT;\n", '-R', $rate, '-c', 2);
-client('rollback', "BEGIN;\nSELECT chaos.act();\nROLLBACK;\n", '-R', $rate / 2);
+client('act', "SELECT chaos.try_act();\n", '-R', $rate, '-c', 2);
+client('rollback', "BEGIN;\nSELECT chaos.try_act();\nROLLBACK;\n", '-R', $rate / 2);
 client('steer', "SELECT chaos.steer();\n", '-R', 10);
 client('agent', "SELECT chaos.agent_turn();\n", '-R', 5, '-U', 'soak_agent');
 client('many', q{SELECT count(*) FROM dts.submit_many('SELECT $1::int', (SELECT array_agg(jsonb_build_array(n)) FROM generate_series(1, 50) n), queue => 'batch');} . "\n", '-R', $rate / 5);
-client('look', "SELECT count(*) FROM (SELECT * FROM dts.tasks ORDER BY id DESC LIMIT 20) x;\nSELECT count(*) FROM dts.runs WHERE task = (SELECT max(id) FROM dts.task);\nSELECT * FROM dts.health();\n", '-R', 0.2);
+# A connection for each: what a reader of all of history needs at once depends on how much there is.
+client('look', "SELECT count(*) FROM (SELECT * FROM dts.tasks ORDER BY id DESC LIMIT 20) x;\nSELECT count(*) FROM dts.runs WHERE task = (SELECT max(id) FROM dts.task);\nSELECT * FROM dts.health();\n", '-R', 0.2, '-C');
 
 # ---- samples
 my (%sample, @times);
