@@ -172,6 +172,7 @@ BEGIN
     END IF;
     new := dts._check_schedule(caller, new);
     IF old.id IS NULL THEN
+        PERFORM dts._check_number(new.owner::oid, 'schedule');
         INSERT INTO dts.schedule (name, owner, timing, zone, what, both_days, only_in, not_in, shift, starts_at, ends_at, max_runs, jitter, missed, missed_max, missed_within,
                                   overlap, overlap_max, late, paused, description, created_at)
         VALUES (new.name, new.owner, new.timing, new.zone, new.what, new.both_days, new.only_in, new.not_in, new.shift, new.starts_at, new.ends_at, new.max_runs, new.jitter, new.missed,
