@@ -77,8 +77,9 @@ Transfer* Hosts::first_of(Host& h, int64_t now) {
 }
 
 bool Hosts::grow(Host& h, int64_t now) {
-  // Who is still being connected to has not had the chance to be slow.
-  if (now - h.changed_at >= kRampMs && h.unsent * 2 <= h.active) {
+  // Who is still being connected to has not had the chance to be slow: sent() and left() come back to it.
+  if (h.unsent * 2 > h.active) return false;
+  if (now - h.changed_at >= kRampMs) {
     h.allowed *= 2;
     h.changed_at = now;
     return true;
@@ -106,7 +107,7 @@ void Hosts::sent(Transfer& t, int64_t now) {
   if (!t.unsent) return;
   t.unsent = false;
   h.unsent--;
-  if (h.multiplexes) touch(h);
+  if (!h.waiting.empty()) touch(h);
 }
 
 void Hosts::left(Transfer& t, int64_t now) {

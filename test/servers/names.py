@@ -12,6 +12,7 @@ Inside, loopback is all there is; it also has the public address 93.184.216.34. 
     metadata       169.254.169.254
     both           127.0.0.1 and the public address
     alias          a CNAME for private.test
+    hole           an address where nobody answers: connecting hangs
     flip           the public address the first time, then 127.0.0.1
     slow-N         the public address, after 3 seconds
     dead           no answer
@@ -29,7 +30,7 @@ import threading
 import time
 
 folder, command = sys.argv[1], sys.argv[2:]
-PUBLIC, LOCAL, META = "93.184.216.34", "127.0.0.1", "169.254.169.254"
+PUBLIC, HOLE, LOCAL, META = "93.184.216.34", "93.184.216.35", "127.0.0.1", "169.254.169.254"
 seen = {}
 lock = threading.Lock()
 
@@ -53,7 +54,7 @@ def answers(name, kind):
     if name.startswith("slow-"):
         time.sleep(3)
         return four(PUBLIC)
-    fixed = {"public": four(PUBLIC), "private": four(LOCAL), "metadata": four(META), "both": four(LOCAL, PUBLIC),
+    fixed = {"public": four(PUBLIC), "hole": four(HOLE), "private": four(LOCAL), "metadata": four(META), "both": four(LOCAL, PUBLIC),
              "six": [(28, socket.inet_pton(socket.AF_INET6, "::1"))], "mapped": [(28, socket.inet_pton(socket.AF_INET6, "::ffff:127.0.0.1"))],
              "alias": [(5, b"\7private\4test\0")] + four(LOCAL)}
     return fixed.get(name)
@@ -119,10 +120,19 @@ def sh(*words):
 os.environ["PATH"] += ":/usr/sbin:/sbin"
 sh("ip", "link", "set", "lo", "up")
 sh("ip", "address", "add", PUBLIC + "/32", "dev", "lo")
+sh("ip", "address", "add", HOLE + "/32", "dev", "lo")
 with open(os.path.join(folder, "resolv.conf"), "w", encoding="ascii") as f:
     f.write("nameserver 127.0.0.1\noptions timeout:30 attempts:1\n")
 sh("mount", "--bind", os.path.join(folder, "resolv.conf"), os.path.realpath("/etc/resolv.conf"))
 threading.Thread(target=names, daemon=True).start()
-for server in (http.server.ThreadingHTTPServer(("0.0.0.0", 8080), Web), Six(("::1", 8080), Web)):
+# A line that is full, and from which nobody is taken.
+hole = socket.create_server((HOLE, 8080), backlog=0)
+full = []
+for _ in range(4):
+    s = socket.socket()
+    s.setblocking(False)
+    s.connect_ex((HOLE, 8080))
+    full.append(s)
+for server in (http.server.ThreadingHTTPServer((PUBLIC, 8080), Web), http.server.ThreadingHTTPServer((LOCAL, 8080), Web), Six(("::1", 8080), Web)):
     threading.Thread(target=server.serve_forever, daemon=True).start()
 sys.exit(subprocess.run(command).returncode)

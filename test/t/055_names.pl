@@ -84,6 +84,16 @@ is(scalar(grep { /^slow-8\.test$/ } lines('questions')), 2, 'forty requests, one
 $node->wait_state($dead, 'failed');
 like($node->runs_of($dead), qr/^1 failed (08001|57014)$/, 'no answer at all: the time limit of connecting');
 
+# ---- thousands of requests to a host that cannot be connected to
+sql("SELECT count(dts.submit_http('http://hole.test:8080/', max_attempts => 1, connect_timeout => '8 s')) FROM generate_series(1, 3000)");
+$node->wait_for("SELECT in_flight > 1500 FROM dts.hosts WHERE host = 'hole.test:8080'", 't');
+$began = time;
+ends('meanwhile', 'public', '1 succeeded');
+cmp_ok(time - $began, '<', 4, 'others do not wait');
+cmp_ok(sql("SELECT count(*) FROM dts.running"), '>', 1000, 'they still hang');
+sql("SELECT count(dts.cancel(id)) FROM dts.task");
+$node->wait_for('SELECT count(*) FROM dts.task', '0');
+
 # ---- a look-up that hangs keeps nothing alive
 $dead = http('dead', max_attempts => 1, timeout => '60 s', connect_timeout => '60 s');
 $node->wait_for("SELECT count(*) FROM dts.running WHERE id = $dead", '1');

@@ -8,6 +8,7 @@ import time
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 sys.dont_write_bytecode = True
 
+import work_agents  # noqa: E402
 import work_drain  # noqa: E402
 import work_flow  # noqa: E402
 import work_graph  # noqa: E402
@@ -41,6 +42,7 @@ WORKLOADS = {
     "limit-rate": (work_limits.rate, "one queue with 1,000 a second and no burst"),
     "limit-tenants": (work_limits.tenants, "tenants of which one floods"),
     "limit-keys": (work_limits.keys, "tasks beside many behind one held key"),
+    "agents": (work_agents.agents, "claim and complete by outside workers, beside a hand-written queue"),
     "http": (work_http.http, "requests of one courier beside a bare libcurl-multi loop; submit to sent when idle"),
     "http-many": (work_http.http_many, "thousands of requests in flight to a server that takes ten seconds"),
     "http-hosts": (work_http.http_hosts, "a hundred hosts, one of them slow"),
