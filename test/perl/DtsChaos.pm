@@ -295,7 +295,7 @@ sub report {
 	}
 	return {
 		cores => scalar(() = PostgreSQL::Test::Utils::slurp_file('/proc/cpuinfo') =~ /^processor/mg), seed => $self->{seed}, seconds => $self->{seconds}, calm => $self->{calm}, server => $self->{node}->safe_psql($db, 'SHOW server_version'), version => $self->{node}->safe_psql($db, 'SELECT dts.version()'),
-		faults => $self->{done}, skipped => $self->{skipped}, recovery => \%recovery, checks => $self->{checks},
+		faults => $self->{done}, kinds => scalar(() = DtsFaults::names()), hung => $self->{hung} // {}, skipped => $self->{skipped}, recovery => \%recovery, checks => $self->{checks},
 		tasks => $self->rows('SELECT kind, count(*) FROM chaos.journal GROUP BY 1'), outcomes => $self->rows('SELECT outcome, count(*) FROM dts.runs GROUP BY 1'),
 		fires => $self->rows('SELECT decision, sum(count) FROM dts.fires GROUP BY 1'), runs => $self->rows('SELECT state, count(*) FROM dts.workflow_runs GROUP BY 1'),
 	};

@@ -46,7 +46,7 @@ for my $statement (@statements) {
 	$try =~ s/WHERE \.\.\./WHERE false/;
 	# A bare function with a column as argument: of some row.
 	$try =~ s/\((pid|worker_pid)\)$/($pid)/ if $try !~ /FROM/;
-	$try =~ s/\(id\)$/($dead)/ if $try !~ /FROM/;
+	$try =~ s/\((?:id|task)\)$/($dead)/ if $try !~ /FROM/;
 	my ($status, undef, $error) = $node->psql('postgres', $try, timeout => 30);
 	# What takes running processes away is told here, and what was already done does no harm.
 	is($status, 0, $statement) or diag("$try\n$error");
