@@ -60,7 +60,7 @@ SELECT is(ARRAY[dts.cancel(:id), dts.reschedule(:id), dts.set_priority(:id, 1)],
 -- In a paused queue only the sweep would find it: an executor that meets it does so at once.
 SELECT dts.submit('SELECT 1', queue => 'held', expires => clock_timestamp() + '50 ms') AS id \gset
 RESET ROLE;
-SELECT pg_sleep_until(expires) FROM dts.tasks WHERE id = :id;
+SELECT pg_sleep_until(expires_at) FROM dts.tasks WHERE id = :id;
 SELECT dts.resume('held');
 CALL dts.wait(:id, '30 s') \gset
 SELECT dts.pause('held');
