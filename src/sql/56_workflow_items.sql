@@ -3,6 +3,11 @@
 CREATE TYPE dts._step_result AS (action text, args jsonb, result jsonb, message text, tasks bigint[], at timestamptz);
 COMMENT ON TYPE dts._step_result IS 'What dts._step says.';
 
+-- By its key, whatever the planner believes of a table that is empty most of the time: in a join it would begin there, and walk all tasks.
+CREATE FUNCTION dts._task_state(task bigint) RETURNS int2
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$ BEGIN RETURN (SELECT t.state FROM dts.task t WHERE t.id = _task_state.task); END $$;
+COMMENT ON FUNCTION dts._task_state(bigint) IS 'The stored state of an unfinished task, NULL if there is none.';
+
 CREATE FUNCTION dts._node_outcome(task bigint, kind text, inline boolean, OUT state text, OUT output jsonb, OUT rows jsonb, OUT error text, OUT cut boolean)
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE r record;

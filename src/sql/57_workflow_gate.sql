@@ -30,8 +30,8 @@ END $$;
 COMMENT ON FUNCTION dts._gate_of(jsonb, jsonb, int, bigint) IS 'The concurrency key of a run, empty if its workflow has a limit without a key; NULL if it need not wait for others.';
 
 CREATE FUNCTION dts._run_alive(run bigint) RETURNS boolean
-    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT EXISTS (SELECT FROM dts.workflow_node x JOIN dts.task t ON t.id = x.task WHERE x.run = $1 AND x.node = ANY ('{(end),(left)}') AND x.idx = 0) $$;
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$ BEGIN
+    RETURN EXISTS (SELECT FROM dts.workflow_node x WHERE x.run = _run_alive.run AND x.node = ANY ('{(end),(left)}') AND x.idx = 0 AND dts._task_state(x.task) IS NOT NULL); END $$;
 COMMENT ON FUNCTION dts._run_alive(bigint) IS 'Whether a run still has the task that will give its place back: one whose owner was dropped has not.';
 
 CREATE FUNCTION dts._holders(r dts.workflow_run) RETURNS SETOF bigint
@@ -71,7 +71,7 @@ BEGIN
         END IF;
         EXIT WHEN (SELECT count(*) FROM (SELECT FROM dts._holders(head) LIMIT dts._gate_limit(head)) x) >= dts._gate_limit(head);
         UPDATE dts.workflow_run y SET begun_at = clock_timestamp() WHERE y.id = head.id;
-        PERFORM dts._wake(x.task) FROM dts.workflow_node x JOIN dts.task t ON t.id = x.task AND t.state = 3 WHERE x.run = head.id AND x.idx = 0;
+        PERFORM dts._wake(x.task) FROM dts.workflow_node x WHERE x.run = head.id AND x.idx = 0 AND dts._task_state(x.task) = 3;
     END LOOP;
 END $$;
 COMMENT ON FUNCTION dts._open_gate(int, text) IS 'Lets the next runs of a gate begin, if there is room.';

@@ -34,7 +34,7 @@ CREATE FUNCTION dts._put_signal(caller oid, r dts.workflow_run, name text, paylo
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 BEGIN
     INSERT INTO dts.signal (run, name, payload, by_role) VALUES (r.id, name, payload, caller::regrole);
-    PERFORM dts._wake(x.task) FROM dts.workflow_node x JOIN dts.task t ON t.id = x.task AND t.state = 3 WHERE x.run = r.id AND x.memory ->> 'signal' = name;
+    PERFORM dts._wake(x.task) FROM dts.workflow_node x WHERE x.run = r.id AND x.memory ->> 'signal' = name AND dts._task_state(x.task) = 3;
     -- A node that looks at this moment does not see it yet: the scheduler looks when this has committed.
     PERFORM dts._changed('signal', 0);
 END $$;
@@ -117,8 +117,8 @@ BEGIN
     FOR x IN SELECT n.child_run FROM dts.workflow_node n WHERE n.run = _stop_run.run AND n.child_run IS NOT NULL LOOP
         PERFORM dts._stop_run(x.child_run, mode);
     END LOOP;
-    FOR x IN SELECT n.task FROM dts.workflow_node n JOIN dts.task t ON t.id = n.task LEFT JOIN dts._held() h ON h.task = t.id
-             WHERE n.run = _stop_run.run AND n.node <> '(end)' AND n.child_run IS NULL AND (mode = 'now' OR h.task IS NULL AND t.state <> 2) ORDER BY t.state <> 1, n.task DESC LOOP
+    FOR x IN SELECT n.task FROM (SELECT y.*, dts._task_state(y.task) AS state FROM dts.workflow_node y WHERE y.run = _stop_run.run OFFSET 0) n LEFT JOIN dts._held() h ON h.task = n.task
+             WHERE n.state IS NOT NULL AND n.node <> '(end)' AND n.child_run IS NULL AND (mode = 'now' OR h.task IS NULL AND n.state <> 2) ORDER BY n.state <> 1, n.task DESC LOOP
         PERFORM dts.cancel(x.task);
     END LOOP;
 END $$;
@@ -150,7 +150,7 @@ BEGIN
         RAISE EXCEPTION 'the workflow has no node "%"', bad USING ERRCODE = 'undefined_object', HINT = dts._similar(bad, ARRAY(SELECT jsonb_object_keys(plan -> 'nodes')));
     ELSIF r.ended_at IS NULL THEN
         RAISE EXCEPTION 'run % has not ended', run USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Wait for its end, or cancel it first.';
-    ELSIF EXISTS (SELECT FROM dts.workflow_node x JOIN dts.task t ON t.id = x.task WHERE x.run = r.id AND x.node ~ '^(on|undo)\.|^\(left\)') THEN
+    ELSIF EXISTS (SELECT FROM dts.workflow_node x WHERE x.run = r.id AND x.node ~ '^(on|undo)\.|^\(left\)' AND dts._task_state(x.task) IS NOT NULL) THEN
         RAISE EXCEPTION 'compensation and handlers of run % have not ended', run USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'See dts.workflow_nodes.';
     END IF;
     -- These nodes, or those that did not succeed for a reason of their own; what was undone; and all that come after them.

@@ -16,38 +16,6 @@ $node->safe_psql('postgres', q{SELECT dts.create_workflow('turns', dts.workflow_
 $node->wait_for("$left AND workflow = 'turns'", '0');
 is($node->safe_psql('postgres', q{SELECT bool_and(o = i) FROM (SELECT row_number() OVER (ORDER BY begun_at) AS o, row_number() OVER (ORDER BY id) AS i FROM dts.workflow_runs) x}), 't', 'in order');
 
-# ---- somebody holds the run whose turn it is in an open transaction
-$node->safe_psql('postgres', q{SELECT dts.create_workflow('held', dts.workflow_options(concurrency => 1), dts.node('s', signal => 'go'))});
-my ($first, $second) = map { $node->safe_psql('postgres', q{SELECT dts.start('held')}) } 1 .. 2;
-$node->wait_for("SELECT string_agg(state, ' ' ORDER BY run) FROM dts.workflow_nodes WHERE run IN ($first, $second)", 'waiting waiting');
-my $user = $node->session('postgres');
-$user->query("BEGIN; SELECT dts.cancel_run($second)");
-$node->safe_psql('postgres', "SELECT dts.signal($first, 'go')");
-$node->wait_for("SELECT state FROM dts.workflow_runs WHERE id = $first", 'succeeded');
-is($node->safe_psql('postgres', "SELECT state FROM dts.workflow_runs WHERE id = $second"), 'waiting', 'nobody waits for him');
-my $third = $node->safe_psql('postgres', q{SELECT dts.start('held')});
-$node->wait_for("SELECT state FROM dts.workflow_runs WHERE id = $third", 'running');
-$node->safe_psql('postgres', "SELECT dts.signal($third, 'go')");
-$node->wait_for("SELECT state FROM dts.workflow_runs WHERE id = $third", 'succeeded');
-# Nor does anybody spin: the scheduler looks again at a pace.
-my $looks = q{SELECT value FROM dts.stats() WHERE name = 'scheduler_wakeups_total'};
-my $before = $node->safe_psql('postgres', $looks);
-$node->safe_psql('postgres', 'SELECT pg_sleep(1)');
-cmp_ok($node->safe_psql('postgres', $looks) - $before, '<', 60, 'no busy loop');
-$user->query('ROLLBACK');
-$node->wait_for("SELECT state FROM dts.workflow_runs WHERE id = $second", 'running');
-# The same for a signal whose node somebody holds.
-my $task = $node->safe_psql('postgres', "SELECT task FROM dts.workflow_nodes WHERE run = $second");
-$node->wait_for("SELECT dts.explain($task) LIKE 'waiting for a signal%'", 't');
-$user->query("BEGIN; SELECT dts.cancel($task)");
-$node->safe_psql('postgres', "SELECT dts.signal($second, 'go')");
-$before = $node->safe_psql('postgres', $looks);
-$node->safe_psql('postgres', 'SELECT pg_sleep(1)');
-cmp_ok($node->safe_psql('postgres', $looks) - $before, '<', 60, 'here neither');
-$user->query('ROLLBACK');
-$node->wait_for("SELECT state FROM dts.workflow_runs WHERE id = $second", 'succeeded');
-$user->close;
-
 # ---- many, with failures, cancels, retries, dying processes and a dying server: never more than the limit, and all come to an end
 $node->safe_psql('postgres', q{
 	CREATE TABLE inside (gate text PRIMARY KEY, run bigint);
@@ -85,4 +53,39 @@ is($node->safe_psql('postgres', q{SELECT max((SELECT count(*) FROM dts.workflow_
 	JOIN dts.workflow w ON w.id = r.workflow WHERE w.name = 'alone' AND r.begun_at IS NOT NULL}), '1', 'one of each key');
 $node->healthy;
 $node->stop('fast');
+
+# ---- somebody holds the run whose turn it is in an open transaction. Here the sweep, which looks at everything, stays away.
+my $calm = DtsNode->start_new('calm', conf => "dts.sweep_interval = '1h'\n");
+$calm->safe_psql('postgres', q{SELECT dts.create_workflow('held', dts.workflow_options(concurrency => 1), dts.node('s', signal => 'go'))});
+my ($first, $second) = map { $calm->safe_psql('postgres', q{SELECT dts.start('held')}) } 1 .. 2;
+$calm->wait_for("SELECT string_agg(state, ' ' ORDER BY run) FROM dts.workflow_nodes WHERE run IN ($first, $second)", 'waiting waiting');
+my $user = $calm->session('postgres');
+$user->query("BEGIN; SELECT dts.cancel_run($second)");
+$calm->safe_psql('postgres', "SELECT dts.signal($first, 'go')");
+$calm->wait_for("SELECT state FROM dts.workflow_runs WHERE id = $first", 'succeeded');
+is($calm->safe_psql('postgres', "SELECT state FROM dts.workflow_runs WHERE id = $second"), 'waiting', 'nobody waits for him');
+my $third = $calm->safe_psql('postgres', q{SELECT dts.start('held')});
+$calm->wait_for("SELECT state FROM dts.workflow_runs WHERE id = $third", 'running');
+$calm->safe_psql('postgres', "SELECT dts.signal($third, 'go')");
+$calm->wait_for("SELECT state FROM dts.workflow_runs WHERE id = $third", 'succeeded');
+# Nor does anybody spin: the scheduler looks again at a pace.
+my $looks = q{SELECT value FROM dts.stats() WHERE name = 'scheduler_wakeups_total'};
+my $before = $calm->safe_psql('postgres', $looks);
+$calm->safe_psql('postgres', 'SELECT pg_sleep(1)');
+cmp_ok($calm->safe_psql('postgres', $looks) - $before, '<', 60, 'no busy loop');
+$user->query('ROLLBACK');
+$calm->wait_for("SELECT state FROM dts.workflow_runs WHERE id = $second", 'running');
+# The same for a signal whose node somebody holds.
+my $task = $calm->safe_psql('postgres', "SELECT task FROM dts.workflow_nodes WHERE run = $second");
+$calm->wait_for("SELECT dts.explain($task) LIKE 'waiting for a signal%'", 't');
+$user->query("BEGIN; SELECT dts.cancel($task)");
+$calm->safe_psql('postgres', "SELECT dts.signal($second, 'go')");
+$before = $calm->safe_psql('postgres', $looks);
+$calm->safe_psql('postgres', 'SELECT pg_sleep(1)');
+cmp_ok($calm->safe_psql('postgres', $looks) - $before, '<', 60, 'here neither');
+$user->query('ROLLBACK');
+$calm->wait_for("SELECT state FROM dts.workflow_runs WHERE id = $second", 'succeeded');
+$user->close;
+$calm->healthy;
+$calm->stop('fast');
 done_testing();

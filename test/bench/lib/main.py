@@ -12,6 +12,7 @@ import work_agents  # noqa: E402
 import work_drain  # noqa: E402
 import work_flow  # noqa: E402
 import work_graph  # noqa: E402
+import work_workflow  # noqa: E402
 import work_http  # noqa: E402
 import work_idle  # noqa: E402
 import work_limits  # noqa: E402
@@ -37,7 +38,9 @@ WORKLOADS = {
     "pinned": (work_flow.pinned, "drain while another session holds a snapshot"),
     "graph": (work_graph.graph, "chain, fan-out and join, random graph beside independent tasks, cascade of skips"),
     "schedules": (work_schedules.schedules, "many schedules: lateness, a change, ten thousand in one second, start-up, idle"),
-    "flows": (work_graph.flows, "small workflows, started in one call"),
+    "flows": (work_workflow.flows, "small workflows, started in one call; one of each key at a time"),
+    "values": (work_workflow.values, "a chain that passes values on, a map, retries of a diamond of 100 layers"),
+    "million": (work_workflow.million, "a random graph of 1,000,000 tasks: submit, drain, memory"),
     "limit-queues": (work_limits.queues, "1,000 queues of limit 1, beside the same without limits"),
     "limit-rate": (work_limits.rate, "one queue with 1,000 a second and no burst"),
     "limit-tenants": (work_limits.tenants, "tenants of which one floods"),

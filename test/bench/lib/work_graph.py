@@ -1,4 +1,4 @@
-"""Graphs of tasks: chain, fan-out and join, a random graph beside independent tasks, a cascade of skips, small workflows."""
+"""Graphs of tasks: chain, fan-out and join, a random graph beside independent tasks, a cascade of skips."""
 import time
 
 from dts import Dts
@@ -74,26 +74,4 @@ def graph(bench, name):
     report.figure(name, "independent tasks", found["plain"], "tasks/s")
     report.ratio(name, "rate: graph / independent", found["graph"], found["plain"], at_least=0.3)
     report.check(name, "cascade of 10,000 skips", found["cascade"], "s")
-    dts.close()
-
-
-def flows(bench, name):
-    """Small workflows of five nodes, started in one call."""
-    if not bench.dts:
-        return
-    dts = Dts(bench.server, "bench_flows")
-    dts.queue("q", 60)
-    n = bench.pick(1000, 10_000)
-    dts.app.run("SELECT dts.create_workflow('small', '{\"nodes\": {\"a\": {\"sql\": \"SELECT 1\", \"queue\": \"q\"}, \"b\": {\"needs\": [\"a\"], \"sql\": \"SELECT 1\", \"queue\": \"q\"}, "
-                "\"c\": {\"needs\": [\"a\"], \"sql\": \"SELECT 1\", \"queue\": \"q\"}, \"d\": {\"needs\": [\"b\", \"c\"], \"sql\": \"SELECT 1\", \"queue\": \"q\"}, "
-                "\"e\": {\"needs\": [\"d\"], \"sql\": \"SELECT 1\", \"queue\": \"q\"}}}')")
-    start, drain = [], []
-    for _ in range(bench.repeats):
-        run.until = time.monotonic() + 300
-        began = time.monotonic()
-        dts.app.run(f"SELECT count(*) FROM dts.start_many('small', array_fill('{{}}'::jsonb, ARRAY[{n}]))")
-        start.append((time.monotonic() - began) / n * 1e3)
-        drain.append(n / run(dts, 6 * n))
-    bench.report.check(name, "start of a run of five nodes", start, "ms")
-    bench.report.figure(name, "runs of five nodes", drain, "runs/s")
     dts.close()
