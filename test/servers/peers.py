@@ -17,6 +17,7 @@ import urllib.parse
 from email.utils import formatdate
 
 folder = sys.argv[1]
+parent = os.getppid()
 lock = threading.Lock()
 counts = {}
 at_once = {"now": 0, "most": 0}
@@ -236,4 +237,6 @@ for name, handler in (("http", Http), ("smtp", Smtp)):
     with open(os.path.join(folder, name + ".new"), "w", encoding="ascii") as f:
         f.write(str(server.server_address[1]))
     os.rename(os.path.join(folder, name + ".new"), os.path.join(folder, name))
-threading.Event().wait()
+# Whoever started it may die without a word.
+while os.getppid() == parent:
+    time.sleep(1)

@@ -46,21 +46,18 @@ def agents(bench, name):
     for size in (1, 20):
         rates, cpus = {k: [] for k in SCRIPTS}, {k: [] for k in SCRIPTS}
         for turn in range(bench.repeats + 1):
-            calls = 25 if turn == 0 else bench.pick(5000, 20000) // CLIENTS // (1 if size == 1 else 4)
-            n = calls * CLIENTS * size
+            seconds = 1 if turn == 0 else bench.pick(2, 10)
+            n = seconds * (10_000 if size == 1 else 30_000)
             for label, script in SCRIPTS.items():
                 fill(dts, label, n)
                 cpu = dts.cpu()
-                rate = bench.server.pgbench(dts.database, script.format(size=size), "-c", CLIENTS, "-j", 2, "-t", calls, user="bench_app")
-                cpu = dts.cpu() - cpu
-                # A claim may find fewer than it asked for: others hold the rest.
-                rest = left(dts, label)
-                if rest > n * 0.05:
-                    raise SqlError(f"{label}: {rest} of {n} tasks are left")
-                done = n - rest
+                bench.server.pgbench(dts.database, script.format(size=size), "-c", CLIENTS, "-j", 2, "-T", seconds, user="bench_app")
+                cpu, rest = dts.cpu() - cpu, left(dts, label)
+                if rest in (0, n):
+                    raise SqlError(f"{label}: {rest} of {n} tasks are left after {seconds} s")
                 if turn > 0:
-                    rates[label].append(rate * done / calls / CLIENTS)
-                    cpus[label].append(cpu / done * 1e6)
+                    rates[label].append((n - rest) / seconds)
+                    cpus[label].append(cpu / (n - rest) * 1e6)
                 clear(dts, label)
         for label in SCRIPTS:
             bench.report.figure(name, f"{label}, {CLIENTS} workers, {size} at a time, durable", rates[label], "tasks/s", cpus[label])
