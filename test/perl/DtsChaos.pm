@@ -266,6 +266,7 @@ sub check {
 	$node->safe_psql($db, "COPY chaos.came FROM '$came'");
 	$node->safe_psql($db, 'INSERT INTO chaos.mailed VALUES ' . join ', ', map { /^Subject: chaos (\d+)/m ? "($1)" : () } 'Subject: chaos 0', map { slurp_file($_) } glob "$self->{peers}{folder}/mail.*");
 	cmp_ok($node->safe_psql($db, 'SELECT count(*) FROM chaos.journal'), '>', 20 * ($self->{seconds} > 10 ? 5 : 1), 'there was something to check');
+	is($node->safe_psql($db, 'SELECT call FROM chaos.load WHERE n NOT IN (SELECT n FROM chaos.acted)'), '', 'there was work of each kind') if $self->{seconds} >= 60;
 	for (split /\n/, $node->safe_psql($db, q{SELECT relname || '|' || obj_description(oid) FROM pg_class WHERE relnamespace = 'chaos'::regnamespace AND relname ~ '^check_' ORDER BY relname})) {
 		my ($view, $promise) = split /\|/, $_, 2;
 		my $n = $node->safe_psql($db, "SELECT count(*) FROM chaos.$view");

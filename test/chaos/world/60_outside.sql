@@ -1,6 +1,6 @@
 -- Mails, and commands that agents take (test/chaos/agent.sql is one): what leaves the server. Which mails came in is loaded before the checks.
 CREATE TABLE chaos.mailed (k bigint);
-SELECT dts.create_queue('mail'), dts.create_queue('commands');
+SELECT dts.create_queue('mail'), dts.create_queue('commands'), dts.allow_host('example.com', schemes => '{mailto}');
 CREATE FUNCTION chaos.load_mail() RETURNS void LANGUAGE plpgsql AS $$
 DECLARE k bigint := nextval('chaos.k');
 BEGIN
