@@ -6,7 +6,7 @@ SELECT dts.grant_agent('soak_agent', ARRAY['outside', 'commands']);
 SELECT dts.create_secret('soak', 'a value that nobody may see'), dts.create_calendar('soak', ARRAY['mon-sun', '2030-01-01']);
 
 -- Commands, which the agent of the soak completes, fails, or forgets.
-CREATE FUNCTION chaos.load_outside() RETURNS void LANGUAGE sql AS $$
+CREATE FUNCTION chaos.load_logged_command() RETURNS void LANGUAGE sql AS $$
     SELECT dts.submit_command(ARRAY['echo', 'x'], env => '{"A": "1"}', queue => 'outside', max_attempts => 2, retry => '{"base": 0.05}') FROM generate_series(1, 2) $$;
 CREATE FUNCTION chaos.agent_turn() RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE c record; n bigint := 0;
@@ -25,7 +25,7 @@ END $$;
 GRANT USAGE ON SCHEMA chaos TO soak_agent;
 
 -- Mails, requests with a secret, handlers of requests.
-CREATE FUNCTION chaos.load_attachment() RETURNS void LANGUAGE sql AS $$
+CREATE FUNCTION chaos.load_long_mail() RETURNS void LANGUAGE sql AS $$
     SELECT dts.submit_mail(ARRAY['ann@example.com'], 'soak', 'Dear Ann,' || repeat(' soak', 100), attachments => '[{"name": "a.txt", "type": "text/plain", "text": "attached"}]', queue => 'http', max_attempts => 2) WHERE random() < 0.3 $$;
 CREATE FUNCTION chaos.load_secret() RETURNS void LANGUAGE sql AS $$
     SELECT dts.submit_http(url || 'echo/secret', headers => '{"X-Secret": "${secret:soak}"}', body => jsonb_build_object('n', random()), queue => 'http', timeout => '5 s', max_attempts => 2) FROM chaos.peer WHERE random() < 0.5 $$;
