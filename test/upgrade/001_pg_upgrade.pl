@@ -58,7 +58,7 @@ $old->stop('fast');
 
 # What must be the same before and after. Read from a server that runs nothing.
 my %look = (
-	tasks     => 'SELECT id, state, kind, queue, owner, priority, attempts, key, run_at, max_attempts FROM dts.tasks ORDER BY id',
+	tasks     => q{SELECT id, replace(state, 'scheduled', 'ready'), kind, queue, owner, priority, attempts, key, run_at, max_attempts FROM dts.tasks ORDER BY id},
 	runs      => 'SELECT task, attempt, outcome, sqlstate, error, ended_at FROM dts.runs ORDER BY task, attempt, ended_at',
 	dead      => 'SELECT id, sqlstate, queue FROM dts.dead_letters ORDER BY id',
 	edges     => 'SELECT child, parent FROM dts.dependency ORDER BY 1, 2',
@@ -74,11 +74,11 @@ sub look {
 	my ($node) = @_;
 	return { map { $_ => $node->safe_psql('postgres', $look{$_}) } keys %look };
 }
-$old->append_conf('postgresql.conf', "dts.enabled = off\n");
+$old->append_conf('postgresql.conf', "shared_preload_libraries = ''\n");
 $old->start;
 my $before = look($old);
 $old->stop;
-$old->append_conf('postgresql.conf', "dts.enabled = on\n");
+$old->append_conf('postgresql.conf', "shared_preload_libraries = 'dts'\n");
 
 # ---- pg_upgrade, while both clusters would run tasks if they were asked to
 my $new = DtsNode->new('new');
