@@ -16,7 +16,7 @@ special_build() {
 }
 
 # TAP tests in which each kind of process does all that it can, for servers that are watched and slow.
-WATCHED_TAP='test/t/001_basic.pl test/t/004_failures.pl test/t/008_steering.pl test/t/031_keys.pl test/t/034_batches.pl test/t/040_schedules.pl
+WATCHED_TAP='test/t/001_basic.pl test/t/008_steering.pl test/t/031_keys.pl test/t/034_batches.pl test/t/040_schedules.pl
   test/t/050_http.pl test/t/050_agents.pl test/t/051_egress.pl test/t/052_notifications.pl'
 
 stage_asan() {

@@ -7,7 +7,7 @@ use lib "$FindBin::Bin/../perl";
 use DtsNode;
 use DtsPeers;
 use IPC::Run;
-use List::Util qw(sum max);
+use List::Util qw(sum max min);
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -152,11 +152,12 @@ while ((my $at = time - $begin) < $seconds) {
 my $ended = $sql->('SELECT sum(value) FROM dts.stats() WHERE name ~ \'^tasks_(succeeded|failed|cancelled|expired)_total$\'');
 my ($start, $end) = ($times[0] // 0, $times[-1] // 0);
 
-# The largest value within a part of the run, from and to as fractions of it.
-sub largest {
-	my ($samples, $from, $to) = @_;
+# The largest value within a part of the run, from and to as fractions of it; of memory the smallest: a leak lifts the floor, a task that needs much does not.
+sub extreme {
+	my ($kind, $samples, $from, $to) = @_;
 	my @values = map { $_->[1] } grep { $_->[0] >= $start + $from * ($end - $start) && $_->[0] <= $start + $to * ($end - $start) } @$samples;
-	return @values ? max(@values) : undef;
+	return undef unless @values;
+	return $kind eq 'memory' ? min(@values) : max(@values);
 }
 
 # Slope of a line through the later half, in units a minute.
@@ -180,7 +181,7 @@ for my $kind (sort keys %sample) {
 	my @bad;
 	for my $name (sort keys %{ $sample{$kind} }) {
 		my $samples = $sample{$kind}{$name};
-		my ($before, $after) = (largest($samples, 0.25, 0.5), largest($samples, 0.75, 1));
+		my ($before, $after) = (extreme($kind, $samples, 0.25, 0.5), extreme($kind, $samples, 0.75, 1));
 		next unless defined $before && defined $after;
 		my $slope = slope($samples);
 		note(sprintf '%-12s %-28s %8d -> %8d, %+.1f a minute', $kind, $name, $before, $after, $slope) if $after > 0 && ($kind ne 'indexes' || $after > 100);
