@@ -82,6 +82,9 @@ CREATE FUNCTION dts._step_gate(run bigint) RETURNS dts._step_result
 DECLARE s dts._step_result; r dts.workflow_run; policy text; v dts.workflow_run;
 BEGIN
     SELECT * INTO r FROM dts.workflow_run y WHERE y.id = run;
+    IF r.begun_at IS NOT NULL THEN
+        RETURN NULL;
+    END IF;
     IF NOT dts._lock_gate(r.workflow, r.gate) THEN
         s.action := 'later'; s.at := clock_timestamp() + (0.005 * (1 + random())) * '1 s'::interval;
         RETURN s;
@@ -89,7 +92,9 @@ BEGIN
     PERFORM dts._open_gate(r.workflow, r.gate);
     SELECT * INTO r FROM dts.workflow_run y WHERE y.id = run;
     IF r.begun_at IS NOT NULL THEN
-        RETURN NULL;
+        -- Not in this transaction, which has the lock, and may be about to run for hours.
+        s.action := 'later'; s.at := clock_timestamp();
+        RETURN s;
     END IF;
     s.action := 'wait';
     policy := (SELECT y.plan #>> '{concurrency,on_conflict}' FROM dts.workflow_version y WHERE y.workflow = r.workflow AND y.version = r.version);
@@ -109,7 +114,7 @@ BEGIN
     END LOOP;
     RETURN s;
 END $$;
-COMMENT ON FUNCTION dts._step_gate(bigint) IS 'What a node does while its run has not begun; NULL: it has begun now.';
+COMMENT ON FUNCTION dts._step_gate(bigint) IS 'What a node does while its run has not begun; NULL: it has.';
 
 CREATE FUNCTION dts._leave_gate(r dts.workflow_run) RETURNS void
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
