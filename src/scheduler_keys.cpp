@@ -74,26 +74,36 @@ constexpr int kIdle = 500;
 Idle idle[kIdle];
 int idle_count = 0;
 
-/// Free keys with parked tasks and none that is ready, or runs: one probe of the index for each key.
+/// Free keys with parked tasks and none that is ready, or runs: one probe of the index for each key. In strict order a first task that
+/// is not parked is what the others wait for.
 int idle_keys(Idle* out) {
   static pg::Statement free{
       "WITH RECURSIVE k(key) AS ((SELECT ckey FROM dts.task WHERE ckey IS NOT NULL AND state = 4 ORDER BY ckey LIMIT 1) "
       "UNION ALL SELECT (SELECT t.ckey FROM dts.task t WHERE t.ckey > k.key AND t.state = 4 ORDER BY t.ckey LIMIT 1) FROM k "
       "WHERE k.key IS NOT NULL) "
-      "SELECT k.key, p.id FROM k CROSS JOIN LATERAL (SELECT id FROM dts.task t WHERE t.ckey = k.key ORDER BY t.id LIMIT 1) p "
+      "SELECT k.key, p.id, p.lane, p.state = 4 FROM k CROSS JOIN LATERAL "
+      "(SELECT id, lane, state FROM dts.task t WHERE t.ckey = k.key ORDER BY t.id LIMIT 1) p "
       "WHERE NOT EXISTS (SELECT FROM dts.task t WHERE t.ckey = k.key AND t.state IN (0, 2)) LIMIT $1",
       1,
       {INT4OID}};
-  int n = 0;
+  int32 lane[kIdle];
+  bool parked[kIdle];
+  int found = 0, n = 0;
   in_transaction("sweeping concurrency keys", [&] {
     const Datum values[] = {Int32GetDatum(kIdle)};
     each_row(free, values, [&](uint64 i) {
       bool null = false;
-      int held = 0;
-      const Idle k{DatumGetInt64(pg::column(i, 1, &null)), DatumGetInt64(pg::column(i, 2, &null))};
-      (void)store::key_holder(k.key, &held);
-      if (held == 0 && n < kIdle) out[n++] = k;
+      if (found == kIdle) return;
+      out[found] = Idle{DatumGetInt64(pg::column(i, 1, &null)), DatumGetInt64(pg::column(i, 2, &null))};
+      lane[found] = DatumGetInt32(pg::column(i, 3, &null));
+      parked[found++] = DatumGetBool(pg::column(i, 4, &null));
     });
+    for (int i = 0; i < found; i++) {
+      const store::Lane* const l = store::lane_by_id(lane[i]);
+      int held = 0;
+      (void)store::key_holder(out[i].key, &held);
+      if (l != nullptr && held == 0 && (parked[i] || !store::key_policy(l->info).fifo)) out[n++] = out[i];
+    }
   });
   return n;
 }
@@ -115,6 +125,7 @@ void sweep_keys_again() {
   for (int i = 0; i < n; i++)
     for (int k = 0; k < idle_count; k++)
       if (idle[k].key == still[i].key && idle[k].task == still[i].task) {
+        ereport(LOG, (errmsg("dts task " INT64_FORMAT " was parked behind a concurrency key that is free", still[i].task)));
         pg_atomic_fetch_add_u64(&store::database_slot(MyDatabaseId, true)->swept, 1);
         store::look_afresh(still[i].key);
       }

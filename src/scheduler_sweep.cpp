@@ -67,6 +67,7 @@ void sweep_offer() {
         store::touch_locked(c.lane, t.key());
         continue;
       }
+      ereport(LOG, (errmsg("dts task " INT64_FORMAT " was due, and no executor had been told of it", c.id)));
       pg_atomic_fetch_add_u64(&store::database_slot(MyDatabaseId, true)->swept, 1);
       store::touch_locked(c.lane, t.key());
     }

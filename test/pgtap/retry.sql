@@ -200,6 +200,7 @@ RESET ROLE;
 ALTER SYSTEM SET dts.max_workers = 1;
 SELECT pg_reload_conf();
 SELECT dts.pause('paused');
+DO $$ BEGIN FOR i IN 1 .. 3000 LOOP EXIT WHEN (SELECT count(*) FROM dts.workers WHERE kind = 'executor') <= 1; PERFORM pg_sleep(0.01); END LOOP; END $$;
 SET ROLE retry_user;
 TRUNCATE log;
 SELECT count(dts.submit(format('INSERT INTO log (what) VALUES (''p%s'')', p), queue => 'paused', priority => p)) FROM unnest(ARRAY[0, 9, 5, 3, 7]) p;

@@ -144,7 +144,7 @@ sql('CHECKPOINT');
 for my $folder ('base', 'pg_wal') {
 	is(`grep -rlaF 'hush-4711' @{[$node->data_dir]}/$folder | wc -l` + 0, 0, "the value is in no file of $folder");
 }
-is(`grep -cF 'hush-4711' @{[$node->logfile]}` + 0 <= 1, 1, 'nor in the log, but for the statement that made it');
+is(`grep -F 'hush-4711' @{[$node->logfile]} | grep -vF 'create_secret('`, '', 'nor in the log, but for the statement that made it');
 
 # another key
 key_file('two', encode_base64(pack('H*', 'cd' x 32), ''));
