@@ -211,7 +211,7 @@ sub next_fault {
 	my ($self) = @_;
 	my $deck = $self->{deck} //= [];
 	if (!@$deck) {
-		my @names = grep { !$self->{skipped}{$_} && (!$self->{only} || $self->{only}{$_}) } DtsFaults::names();
+		my @names = grep { !$self->{skipped}{$_} && ($self->{only} ? $self->{only}{$_} : $_ ne 'clock_jump' || $self->{seconds} >= 60) } DtsFaults::names();
 		while (@names) { push @$deck, splice @names, int(rand(@names)), 1 }
 	}
 	return shift @$deck;
