@@ -114,7 +114,7 @@ stage_pgtap() {
 # One file of TAP tests, as PGXS's installcheck would run it.
 run_tap_file() {
   local name status=0 log="$CHECK_WORK/tap/${1##*/}.log"
-  as_server_user env "PATH=$PG_BINDIR:$PATH" TMPDIR="$CHECK_WORK/tap" TESTDIR="$CHECK_WORK/tap" PGPORT=65432 PG_REGRESS="$(pgxs_dir test/regress)/pg_regress" \
+  as_server_user env "PATH=$PG_BINDIR:$PATH" TMPDIR="$CHECK_WORK/tap" TESTDIR="$CHECK_WORK/tap" TESTDATADIR="$CHECK_WORK/tap/tmp_check" TESTLOGDIR="$CHECK_WORK/tap/tmp_check/log" PGPORT=65432 PG_REGRESS="$(pgxs_dir test/regress)/pg_regress" \
     prove --verbose -I "$(pgxs_dir test/perl)" -I test/perl "$1" >"$log" 2>&1
   report_tap $? "$log" || { cat "$log" && status=1; }
   name=${1##*/}

@@ -105,7 +105,8 @@ is($sql->("SELECT dts.cancel($dead)"), 'cancelled', 'a cancelled one');
 $node->wait_for(q{SELECT running FROM dts.limits WHERE name = 'ext'}, '1');
 pass('gives its place back');
 complete($again[1]);
-$node->restart('immediate');
+$node->stop('immediate');
+$node->start;
 $node->wait_back;
 my $rest = 4;
 while ($rest > 0) {
