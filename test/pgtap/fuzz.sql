@@ -137,6 +137,10 @@ DO $$
 DECLARE l record;
 BEGIN
     FOR l IN SELECT scope, name FROM dts.limits LOOP
+        IF l.scope = 'priority' THEN  -- it can have reserved workers, and no more
+            EXECUTE format('SELECT dts.set_limit(%I => %L, reset => ''{reserved}'')', l.scope, l.name);
+            CONTINUE;
+        END IF;
         EXECUTE format('SELECT dts.resume(%I => %L), dts.set_limit(%I => %L, reset => ''{concurrency, rate, max_waiting, key_concurrency}'')', l.scope, l.name, l.scope, l.name);
     END LOOP;
     PERFORM dts.resume(name) FROM dts.queues WHERE paused;
