@@ -66,7 +66,7 @@ is($node->safe_psql('postgres', 'SELECT count(*) FROM effect'), '0', 'and never 
 $admin->query('SET dts.steer_wait = 0');
 $id = $node->submit('SELECT pg_sleep(60)');
 $node->running_pid($id);
-is(timed("SELECT dts.cancel($id)", 0.5), 'cancelling', 'without waiting the answer is cancelling');
+like(timed("SELECT dts.cancel($id)", 0.9), qr{^cancell(ing|ed)$}, 'without waiting the answer comes at once');
 $node->wait_state($id, 'cancelled');
 $admin->query('RESET dts.steer_wait');
 
