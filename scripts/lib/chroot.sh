@@ -93,7 +93,7 @@ check_in_chroot() {
     old=/native$("$PG_CONFIG" --bindir) && old=${old%/bin}
   fi
   unshare --mount --pid --fork --kill-child --propagation private "$TOP/scripts/lib/enter-root" "$root" \
-    env ${old:+"DTS_OLD_INSTALL=$old"} /src/scripts/check --inside --only "$stages"
+    env ${old:+"DTS_OLD_INSTALL=$old"} /src/scripts/check --inside --only "$stages" ${CHECK_FILES:+--files "$CHECK_FILES"}
   status=$?
   rm -rf --one-file-system "$root"
   trap - EXIT

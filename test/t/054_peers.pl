@@ -30,7 +30,8 @@ sub ends {
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	my $id = http($url, retry => $soon, max_attempts => 1, %options);
 	$node->wait_for("SELECT state IN ('failed', 'succeeded') FROM dts.tasks WHERE id = $id", 't');
-	is($node->runs_of($id), $runs, $what) or diag(sql("SELECT error FROM dts.tasks WHERE id = $id"));
+	# What exactly a broken answer or key is called differs among versions of libcurl.
+	like($node->runs_of($id), ref $runs ? $runs : qr/^\Q$runs\E$/, $what) or diag(sql("SELECT error FROM dts.tasks WHERE id = $id"));
 	return $id;
 }
 sub result { return sql("SELECT result $_[1] FROM dts.tasks WHERE id = $_[0]"); }
@@ -50,7 +51,7 @@ is(result($id, "->> 'resent'"), '1', 'and the result says so');
 for my $what ('length', 'negative', 'gzip', 'status', 'version', 'nul', 'line') {
 	ends("wrong $what", $peers->url("wrong/$what"), '1 failed 08P01');
 }
-ends("wrong $_", $peers->url("wrong/$_"), '1 failed 08006') for 'chunk', 'lengths';
+ends("wrong $_", $peers->url("wrong/$_"), qr/^1 failed 08(006|P01)$/) for 'chunk', 'lengths';
 ends('nothing but line ends', $peers->url('wrong/empty'), '1 failed 08P01');
 
 # ---- odd ones that are
@@ -90,7 +91,7 @@ SKIP: {
 	$id = ends('a client certificate', $nginx->url('client'), '1 succeeded', ca => 'ca', certificate => 'certificate', private_key => 'key');
 	is(result($id, "#>> '{body,subject}'"), 'CN=dts', 'the peer knows who it is');
 	ends('without one it refuses', $nginx->url('client'), '1 failed TQ400', ca => 'ca');
-	ends('a key of another certificate, while a connection with the right one is open', $nginx->url('client'), '1 failed 08004', ca => 'ca', certificate => 'certificate', private_key => 'other-key');
+	ends('a key of another certificate, while a connection with the right one is open', $nginx->url('client'), qr/^1 failed 08(004|P01)$/, ca => 'ca', certificate => 'certificate', private_key => 'other-key');
 	unlike(sql("SELECT string_agg(concat(error, result, sql), ' ') FROM dts.runs"), qr/BEGIN/, 'no PEM comes out anywhere');
 
 	# the server's own authority, by a setting
