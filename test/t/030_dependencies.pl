@@ -140,6 +140,19 @@ $node->safe_psql('postgres', q{SELECT count(*) FROM dts.submit_many((SELECT json
 $node->wait_for(q{SELECT count(*) FROM dts.run WHERE outcome = 10}, '4002');
 $node->wait_for('SELECT count(*) FROM dts.dependency', '0');
 
+# A child that is cancelled before it is known that its parent ended meanwhile: nobody else comes by its edge.
+{
+	my $parent = $node->submit('SELECT 1', run_at => '2100-01-01');
+	my $session = $node->background_psql('postgres', on_error_stop => 1);
+	$session->query_safe("BEGIN; SELECT dts.cancel(dts.submit('SELECT 1', depends_on => dts.after($parent)))");
+	$node->safe_psql('postgres', "SELECT dts.reschedule($parent, now())");
+	$node->wait_state($parent, 'succeeded');
+	$session->query_safe('COMMIT');
+	$session->quit;
+	is($node->safe_psql('postgres', 'SELECT count(*) FROM dts.task'), '0', 'both have ended');
+	$node->wait_for('SELECT count(*) FROM dts.dependency', '0');
+}
+
 # A child reads what its parents gave; a retry is not an end; a redriven parent does not start the child twice.
 my $parent = $node->submit('SELECT 6 * 7 AS answer');
 my $flaky = $node->safe_psql('postgres', q{CREATE SEQUENCE tries; SELECT dts.submit('SELECT 1 / (nextval(''tries'') - 1)', retry => '{"base": 0.2, "jitter": "none"}')});
