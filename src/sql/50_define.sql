@@ -177,6 +177,7 @@ BEGIN
     END IF;
     -- The row stays under another name: a task whose submit has not committed yet may still refer to it, and history does.
     UPDATE dts.queue q SET name = format('%s (dropped %s)', left(old.name, 40), q.id), dropped_at = clock_timestamp(), paused = false WHERE q.id = old.id;
+    PERFORM dts._forget_limit('queue', old.id);
     PERFORM dts._audit(caller, 'drop_queue', name, to_jsonb(old), NULL);
     PERFORM dts._changed('queue', old.id);
 END $$;

@@ -108,6 +108,7 @@ BEGIN
     END IF;
     -- The row stays under another name: history and dead letters refer to it.
     UPDATE dts.handler h SET name = format('%s (dropped %s)', left(old.name, 40), h.id), dropped_at = clock_timestamp() WHERE h.id = old.id;
+    PERFORM dts._forget_limit('handler', old.id);
     PERFORM dts._audit(caller, 'drop_handler', name, to_jsonb(old), NULL), dts._changed('handler', old.id);
 END $$;
 COMMENT ON FUNCTION dts._drop_handler(oid, text) IS 'dts.drop_handler, as the owner of the extension.';

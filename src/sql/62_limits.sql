@@ -76,6 +76,17 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION dts._limit_row(text, text, text, text, int) IS 'The row for a limit, made if there is none, and locked.';
 
+CREATE FUNCTION dts._forget_limit(scope text, object int) RETURNS void
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE e int;
+BEGIN
+    FOR e IN SELECT x.id FROM dts.limit_entry x WHERE x.scope = _forget_limit.scope AND CASE _forget_limit.scope WHEN 'queue' THEN x.queue ELSE x.handler END = object FOR UPDATE LOOP
+        PERFORM dts._changed('limit', e);
+        DELETE FROM dts.limit_entry x WHERE x.id = e;
+    END LOOP;
+END $$;
+COMMENT ON FUNCTION dts._forget_limit(text, int) IS 'Takes the limit of a dropped queue or handler away, here and in shared memory.';
+
 CREATE FUNCTION dts._set_limit(caller oid, queue text, handler text, owner text, tenant text, concurrency int, rate int, per interval, burst int, max_waiting bigint, weight int, key_concurrency int, key_fifo boolean, reset text[], priority int, reserved int, max_bytes bigint, retention interval) RETURNS void
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE old dts.limit_entry; new dts.limit_entry; x text;

@@ -22,7 +22,8 @@ enum Column {
   kKeyFifo,
   kMaxWaiting,
   kMaxBytes,
-  kReserved
+  kReserved,
+  kGone
 };
 
 pg::Statement rows{
@@ -30,8 +31,8 @@ pg::Statement rows{
     "CASE e.scope WHEN 'queue' THEN e.queue WHEN 'handler' THEN e.handler WHEN 'priority' THEN e.priority ELSE e.owner::oid::int8 "
     "END::int8, e.tenant, e.paused, "
     "e.concurrency, e.rate, (extract(epoch FROM e.per) * 1000)::int8, e.burst, e.weight, e.key_concurrency, e.key_fifo, e.max_waiting, "
-    "e.max_bytes, e.reserved FROM "
-    "dts.limit_entry e "
+    "e.max_bytes, e.reserved, COALESCE(q.dropped_at, h.dropped_at) IS NOT NULL FROM dts.limit_entry e "
+    "LEFT JOIN dts.queue q ON e.scope = 'queue' AND q.id = e.queue LEFT JOIN dts.handler h ON e.scope = 'handler' AND h.id = e.handler "
     "WHERE $1 IN (0, e.id) AND (e.scope <> 'owner' OR EXISTS (SELECT FROM pg_roles r WHERE r.oid = e.owner)) ORDER BY e.id",
     1,
     {INT4OID}};
@@ -66,6 +67,7 @@ void each_limit(int32 entry, void (*use)(const LimitSettings&)) {
     l.most_waiting = number(i, kMaxWaiting, true, -1);
     l.most_bytes = number(i, kMaxBytes, true, -1);
     l.reserved = static_cast<int32>(number(i, kReserved, false, 0));
+    l.gone = DatumGetBool(pg::column(i, kGone, &null));
     use(l);
   }
   SPI_finish();

@@ -128,6 +128,10 @@ int limit_slot(Oid db, Scope scope, uint64 object) {
 }
 
 bool apply_limit(Oid db, const LimitSettings& s) {
+  if (s.gone) {
+    forget_limit(db, s.scope, s.object);
+    return true;
+  }
   LWLockAcquire(&shared->directory, LW_EXCLUSIVE);
   int i = limit_slot(db, s.scope, s.object);
   const bool fresh = i < 0;
@@ -160,6 +164,18 @@ bool apply_limit(Oid db, const LimitSettings& s) {
   }
   LWLockRelease(&shared->directory);
   return i >= 0;
+}
+
+void forget_limit(Oid db, Scope scope, uint64 object) {
+  LWLockAcquire(&shared->directory, LW_EXCLUSIVE);
+  const int i = limit_slot(db, scope, object);
+  if (i >= 0) {
+    for (int k = 0; k < shared->lane_count; k++)
+      if (lanes[k].limit[static_cast<int>(scope)] == i) detach(k, static_cast<int>(scope));
+    limits[i].used = false;  // and free for another one as soon as nobody has a place of it
+    list_reservations();
+  }
+  LWLockRelease(&shared->directory);
 }
 
 int places_taken(Oid db, Scope scope, uint64 object) {

@@ -20,10 +20,13 @@ struct LimitSettings {
   int64 most_bytes;    // the same
   int32 reserved;
   bool key_fifo;
+  bool gone;  // what it was for is dropped
   core::Rate rate;
 };
 /// Puts settings into shared memory, counting what runs already. Returns false if there is no room. Needs no lock.
 bool apply_limit(Oid db, const LimitSettings& settings);
+/// The queue or handler that it was for is dropped. Who runs under it gives its place back as ever.
+void forget_limit(Oid db, Scope scope, uint64 object);
 
 /// Nanoseconds that no step of the clock disturbs.
 int64 steady();

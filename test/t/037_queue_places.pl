@@ -10,7 +10,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use DtsNode;
 
-my $node = DtsNode->start_new('main', conf => "restart_after_crash = on\ndts.max_queues = 8\ndts.max_workers = 10\n");
+my $node = DtsNode->start_new('main', conf => "restart_after_crash = on\ndts.max_queues = 8\ndts.max_limits = 16\ndts.max_workers = 10\n");
 my $sql = sub { return $node->safe_psql('postgres', @_) };
 $sql->('CREATE TABLE gate (open boolean)');
 my $gated = 'DO $x$BEGIN LOOP EXIT WHEN EXISTS (SELECT FROM public.gate); PERFORM pg_sleep(0.01); END LOOP; END$x$';
@@ -76,6 +76,27 @@ $session->query('COMMIT');
 $session->close;
 $node->wait_state($late, 'succeeded');
 pass('a task of a queue that was dropped meanwhile runs');
+
+# ---- their limits go with them, and with handlers: from the view, and from shared memory, where there is room for 16
+my $limits = $sql->('SELECT count(*) FROM dts._limit_state()');
+for my $turn (1 .. 4) {
+	$sql->("SELECT dts.create_queue('t' || n), dts.set_limit(queue => 't' || n, concurrency => 1) FROM generate_series(1, 5) n; SELECT dts.submit('SELECT 1', queue => 't' || n) FROM generate_series(1, 5) n");
+	$sql->("SELECT dts.create_handler('h' || n, 'SELECT 1'), dts.set_limit(handler => 'h' || n, rate => 1000) FROM generate_series(1, 5) n; SELECT dts.submit_handler('h' || n) FROM generate_series(1, 5) n");
+	is($sql->('SELECT count(*) FROM dts._limit_state()'), $limits + 10, 'new limits have their places') if $turn == 4;
+	$node->wait_done;
+	$sql->("SELECT dts.drop_queue('t' || n), dts.drop_handler('h' || n) FROM generate_series(1, 5) n");
+}
+is($sql->('SELECT count(*) FROM dts._limit_state()'), $limits, 'limits of what is dropped are gone from shared memory');
+is($sql->(q{SELECT count(*) FROM dts.limits WHERE name ~ 'dropped'}), '0', '... and from the view');
+$session = $node->session;
+$sql->(q{SELECT dts.create_queue('late'), dts.set_limit(queue => 'late', concurrency => 0)});
+$session->query('BEGIN');
+$late = $session->query(q{SELECT dts.submit('SELECT 1', queue => 'late')});
+$sql->(q{SELECT dts.drop_queue('late')});
+$session->query('COMMIT');
+$session->close;
+$node->wait_state($late, 'succeeded');
+pass('a task of a queue that was dropped meanwhile is not kept back by a limit that nobody can change any more');
 
 # ---- after a crash and a restart
 each_queue(q{delay => '1 s', labels => '{"turn": 5}'});
