@@ -86,7 +86,16 @@ DTS_FUNCTION(dts_as_owner) {
   for (int i = 0; i < fcinfo->nargs; i++) call->args[i + 1] = fcinfo->args[i];
   const pg::AsOwner as(store::catalog().owner);
   pin_syntax();  // undone with the rest, by end()
-  const Datum result = FunctionCallInvoke(call);
+  Datum result = 0;
+  // Where an error came from is the caller's statement. The private functions below are no matter of his, unless one of them is at fault.
+  ErrorData* const error = pg::attempt(CurrentMemoryContext, [&] {
+    error_context_stack = nullptr;
+    result = FunctionCallInvoke(call);
+  });
+  if (error != nullptr) {
+    if (ERRCODE_TO_CATEGORY(error->sqlerrcode) != ERRCODE_INTERNAL_ERROR) error->context = nullptr;
+    ThrowErrorData(error);
+  }
   as.end();
   fcinfo->isnull = call->isnull;
   return result;

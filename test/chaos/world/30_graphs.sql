@@ -64,7 +64,7 @@ BEGIN
     PERFORM dts.cancel_run(id);
     UPDATE chaos.flow SET cancelled = true WHERE run = id;
 END $$;
-CREATE VIEW chaos.check_flow AS SELECT f.run, r.state FROM chaos.flow f LEFT JOIN dts.workflow_runs r ON r.id = f.run WHERE r.state IS DISTINCT FROM 'succeeded' AND NOT (f.cancelled AND r.state = 'cancelled');
+CREATE VIEW chaos.check_flow AS SELECT f.run, r.state, (SELECT string_agg(concat_ws(' ', n.node, n.state, (SELECT string_agg(concat_ws(' ', x.attempt, x.outcome, x.sqlstate, left(x.error, 100)), '; ' ORDER BY x.ended_at) FROM dts.runs x WHERE x.task = n.task)), E'\n') FROM dts.workflow_nodes n WHERE n.run = f.run AND n.state <> 'succeeded') AS nodes FROM chaos.flow f LEFT JOIN dts.workflow_runs r ON r.id = f.run WHERE r.state IS DISTINCT FROM 'succeeded' AND NOT (f.cancelled AND r.state = 'cancelled');
 COMMENT ON VIEW chaos.check_flow IS 'each run of a workflow ends, and succeeds unless it was cancelled';
 CREATE VIEW chaos.check_flow_effects AS SELECT f.run, f.k + n AS k, count(e.k), r.state FROM chaos.flow f JOIN dts.workflow_runs r ON r.id = f.run CROSS JOIN generate_series(0, 5) n LEFT JOIN chaos.effect e ON e.k = f.k + n
     GROUP BY 1, 2, 4 HAVING count(e.k) > 1 OR (count(e.k) = 0 AND r.state = 'succeeded');
