@@ -2,13 +2,15 @@
 
 CREATE FUNCTION dts.node(name text, sql text DEFAULT NULL, needs text[] DEFAULT NULL, handler text DEFAULT NULL, "when" text DEFAULT NULL, map jsonb DEFAULT NULL,
     args jsonb DEFAULT NULL, payload jsonb DEFAULT NULL, retry jsonb DEFAULT NULL, max_attempts int DEFAULT NULL, timeout interval DEFAULT NULL, queue text DEFAULT NULL,
-    priority int DEFAULT NULL, compensate text DEFAULT NULL, sleep interval DEFAULT NULL, signal text DEFAULT NULL, workflow text DEFAULT NULL, concurrency_key text DEFAULT NULL, options jsonb DEFAULT NULL) RETURNS jsonb
+    priority int DEFAULT NULL, compensate text DEFAULT NULL, sleep interval DEFAULT NULL, signal text DEFAULT NULL, workflow text DEFAULT NULL, params jsonb DEFAULT NULL, until text DEFAULT NULL, approval text DEFAULT NULL, "switch" jsonb DEFAULT NULL,
+    command text[] DEFAULT NULL, concurrency_key text DEFAULT NULL, options jsonb DEFAULT NULL) RETURNS jsonb
     LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
     SELECT dts._given(jsonb_build_object('node', name, 'sql', sql, 'needs', needs, 'handler', handler, 'when', "when", 'map', map, 'args', args, 'payload', payload, 'retry', retry,
         'max_attempts', max_attempts, 'timeout', timeout::text, 'queue', queue, 'priority', priority, 'compensate', CASE WHEN compensate IS NOT NULL THEN jsonb_build_object('sql', compensate) END,
-        'sleep', sleep::text, 'signal', signal, 'workflow', workflow, 'concurrency_key', concurrency_key)) || COALESCE(options, '{}') $$;
-COMMENT ON FUNCTION dts.node(text, text, text[], text, text, jsonb, jsonb, jsonb, jsonb, int, interval, text, int, text, interval, text, text, text, jsonb) IS
-'A node for dts.create_workflow. needs: nodes before it, as a, a:failed, a? (succeeded or skipped), a.case of a switch. when: a condition in SQL/JSON path. map: items (an array, or a reference in quotes), or {"items": ..., "max_parallel": ...}. compensate: SQL that undoes it. concurrency_key: of the tasks of its queue with this key, a text with references, one runs at a time. options: any other key of a node, as JSON.';
+        'sleep', sleep::text, 'signal', signal, 'workflow', workflow, 'params', params, 'until', until,
+        'approval', CASE WHEN approval IS NOT NULL THEN jsonb_build_object('prompt', approval) END, 'switch', "switch", 'command', command, 'concurrency_key', concurrency_key)) || COALESCE(options, '{}') $$;
+COMMENT ON FUNCTION dts.node(text, text, text[], text, text, jsonb, jsonb, jsonb, jsonb, int, interval, text, int, text, interval, text, text, jsonb, text, text, jsonb, text[], text, jsonb) IS
+'A node for dts.create_workflow. needs: nodes before it, as a, a:failed, a? (succeeded or skipped), a.case of a switch. when: a condition in SQL/JSON path. map: items (an array, or a reference in quotes), or {"items": ..., "max_parallel": ...}. compensate: SQL that undoes it. workflow: runs another one, with params. until: an instant. approval: what is to be approved. switch: a condition for each case. command: a program and its arguments, for an agent. concurrency_key: of the tasks of its queue with this key, a text with references, one runs at a time. options: any other key of a node, as JSON.';
 
 CREATE FUNCTION dts.param(name text, type text DEFAULT 'any', "default" jsonb DEFAULT NULL) RETURNS jsonb
     LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$

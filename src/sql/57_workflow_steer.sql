@@ -142,7 +142,7 @@ COMMENT ON FUNCTION dts.cancel_run(bigint, text) IS 'Cancels a run and the runs 
 
 CREATE FUNCTION dts._retry_run(caller oid, run bigint, nodes text[], params jsonb) RETURNS bigint
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
-DECLARE r dts.workflow_run := dts._run_row(caller, run); plan jsonb; bad text; own text[]; queries text[]; again text[]; ended_by bigint := (SELECT x.task FROM dts.workflow_node x WHERE x.run = r.id AND x.node = '(end)');
+DECLARE r dts.workflow_run := dts._run_row(caller, run); plan jsonb; bad text; own text[]; undone text[]; queries text[]; again text[]; ended_by bigint := (SELECT x.task FROM dts.workflow_node x WHERE x.run = r.id AND x.node = '(end)');
 BEGIN
     SELECT v.plan #> '{}' INTO plan FROM dts.workflow_version v WHERE v.workflow = r.workflow AND v.version = r.version;
     SELECT n INTO bad FROM unnest(nodes) n WHERE NOT plan -> 'nodes' ? n LIMIT 1;
@@ -156,12 +156,12 @@ BEGIN
     -- These nodes, or those that did not succeed for a reason of their own; what was undone; and all that come after them.
     own := ARRAY(SELECT x.node FROM dts.workflow_node x, dts._node_outcome(x.task, '', false) o
                  WHERE x.run = r.id AND x.idx = 0 AND plan -> 'nodes' ? x.node AND o.state NOT IN ('succeeded', 'skipped'));
+    undone := ARRAY(SELECT substr(x.node, 6) FROM dts.workflow_node x WHERE x.run = r.id AND x.node ~ '^undo\.');
     -- The query of a map gives its items anew, unless some of them only go on.
-    queries := ARRAY(SELECT n || '.items' FROM unnest(COALESCE(nodes, own)) n WHERE plan -> 'nodes' ? (n || '.items')
-                         AND (nodes IS NOT NULL OR params IS NOT NULL OR NOT EXISTS (SELECT FROM dts.workflow_node x WHERE x.run = r.id AND x.node = n AND x.idx > 0)));
+    queries := ARRAY(SELECT n || '.items' FROM unnest(COALESCE(nodes, own) || undone) n WHERE plan -> 'nodes' ? (n || '.items')
+                         AND (n = ANY (nodes || undone) OR params IS NOT NULL OR NOT EXISTS (SELECT FROM dts.workflow_node x WHERE x.run = r.id AND x.node = n AND x.idx > 0)));
     WITH RECURSIVE e AS (SELECT x.key AS node, y ->> 'node' AS parent FROM jsonb_each(plan -> 'nodes') x, jsonb_array_elements(x.value -> 'needs') y),
-         base AS (SELECT n AS node FROM unnest(COALESCE(nodes, own) || queries
-                      || ARRAY(SELECT substr(x.node, 6) FROM dts.workflow_node x WHERE x.run = r.id AND x.node ~ '^undo\.')) n
+         base AS (SELECT n AS node FROM unnest(COALESCE(nodes, own) || queries || undone) n
                   UNION SELECT e.node FROM base b JOIN e ON e.parent = b.node)
     SELECT array_agg(b.node) INTO again FROM base b;
     IF again IS NULL THEN

@@ -18,13 +18,15 @@ COMMENT ON VIEW dts.workflow_runs IS 'Instances of workflows, running and ended 
 CREATE VIEW dts.workflow_nodes WITH (security_barrier) AS
 SELECT n.run, n.node, NULLIF(n.idx, 0) AS item, v.plan #>> ARRAY['nodes', n.node, 'kind'] AS kind, n.task,
        COALESCE(CASE WHEN t.state = 0 AND t.run_at > pg_catalog.clock_timestamp() THEN 'scheduled' ELSE dts._state_name(t.state) END, o.state) AS state,
-       o.error, CASE WHEN dts._caller_may(r.owner) THEN o.output END AS output, o.started_at, o.ended_at, n.child_run
+       o.error, CASE WHEN dts._caller_may(r.owner) THEN o.output END AS output, o.started_at, o.ended_at, COALESCE(n.child_run, i.child_run) AS child_run
 FROM dts.workflow_node n JOIN dts.workflow_run r ON r.id = n.run JOIN dts.workflow_version v ON v.workflow = r.workflow AND v.version = r.version
+-- A single sub-run is the node's only item, and no row of its own.
+LEFT JOIN dts.workflow_node i ON n.idx = 0 AND (i.run, i.node, i.idx) = (n.run, n.node, 1) AND i.child_run IS NOT NULL AND NOT v.plan #> ARRAY['nodes', n.node] ?| '{map,repeat}'
 LEFT JOIN dts.task t ON t.id = n.task
 LEFT JOIN LATERAL (SELECT dts._state_name(x.outcome) AS state, CASE WHEN dts._caller_may(r.owner) THEN x.error ->> 'message' END AS error, x.result::jsonb AS output,
                           COALESCE(x.started_at, x.ended_at) AS started_at, x.ended_at
                    FROM dts.run x WHERE x.task = n.task AND x.outcome <> 20 ORDER BY x.ended_at DESC LIMIT 1) o ON t.id IS NULL
-WHERE n.node !~ '^\(' AND (n.node !~ '\.' OR n.node ~ '^(on|undo)\.') AND dts._caller_sees(r.owner);
+WHERE n.node !~ '^\(' AND (n.node !~ '\.' OR n.node ~ '^(on|undo)\.') AND (n.idx = 0 OR n.child_run IS NULL OR v.plan #> ARRAY['nodes', n.node] ?| '{map,repeat}') AND dts._caller_sees(r.owner);
 COMMENT ON VIEW dts.workflow_nodes IS 'The nodes of runs, and the items of their maps and turns of their loops, with the task that does the work. dts.explain(task) says why one waits.';
 
 CREATE FUNCTION dts.graph(run bigint) RETURNS text

@@ -291,6 +291,25 @@ SELECT matches(dts.graph(:r), 'flowchart TD\n.*a\["a<br/>succeeded"\]:::succeede
 SELECT ok((SELECT count(*) FROM dts.timeline(:r)) >= 4, 'timeline');
 SELECT throws_ok($$SELECT dts.drop_workflow('nope')$$, '42704', NULL, 'no such workflow');
 SELECT lives_ok($$SELECT dts.drop_workflow('p')$$, 'dropped');
+-- What was undone runs anew as a whole: the query of its map as well, and its condition under the parameters of now.
+SELECT dts.create_workflow('again', dts.param('wanted', 'boolean', 'true'), dts.node('m', 'SELECT 1', map => '{"items": {"sql": "SELECT * FROM generate_series(1, 2)"}}', "when" => '$.params.wanted == true', compensate => 'SELECT 1'),
+    dts.node('f', 'SELECT 1/0', needs => '{m}', max_attempts => 1)) \gset
+SELECT dts.start('again') AS again \gset
+SELECT is(ended(:again), 'failed', 'the node after the map fails');
+SELECT is(dts.retry_run(:again, params => '{"wanted": false}'), 3::bigint, 'the query of the map is one of those that are tried again');
+SELECT is(ended(:again), 'succeeded', 'nothing is left to fail');
+SELECT results_eq(format('SELECT node, state FROM dts.workflow_nodes WHERE run = %s AND item IS NULL ORDER BY node', :again), $$VALUES ('f', 'skipped'), ('m', 'skipped')$$, 'a map that was undone heeds changed parameters');
+-- Every kind of node without JSON around it.
+SELECT dts.create_workflow('inner', dts.param('n', 'integer'), dts.node('a', 'SELECT ${params.n} * 2 AS n'), dts.workflow_options(output => '${nodes.a.output.n}')) \gset
+SELECT dts.create_workflow('kinds', dts.node('sub', workflow => 'inner', params => '{"n": 21}'), dts.node('way', needs => '{sub}', "switch" => '{"right": "$.nodes.sub.output == 42", "wrong": true}'),
+    dts.node('ask', approval => 'Is it right?', needs => '{way.right}'), dts.node('soon', until => '2020-01-01 00:00Z', needs => '{ask}'),
+    dts.node('good', 'SELECT 1', needs => '{soon}'), dts.node('bad', command => '{echo,no}', needs => '{way.wrong}')) \gset
+SELECT dts.start('kinds') AS kinds \gset
+SELECT dts.approve(:kinds, 'ask') \gset
+CALL dts.wait(:kinds, '30 s') \gset
+SELECT results_eq(format('SELECT node, state FROM dts.workflow_nodes WHERE run = %s ORDER BY node', :kinds),
+    $$VALUES ('ask', 'succeeded'), ('bad', 'skipped'), ('good', 'succeeded'), ('soon', 'succeeded'), ('sub', 'succeeded'), ('way', 'succeeded')$$, 'all kinds of nodes from dts.node()');
+SELECT is((SELECT count(*) FROM dts.workflow_nodes n JOIN dts.workflow_runs r ON r.id = n.child_run WHERE n.run = :kinds AND n.node = 'sub' AND r.workflow = 'inner'), 1::bigint, 'a node knows its sub-run');
 SELECT is(dts.create_workflow('p', dts.node('a', 'SELECT 1')), 1, 'the name is free again');
 
 -- ---- other roles
