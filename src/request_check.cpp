@@ -7,6 +7,7 @@
 #include "http/rules.hpp"
 #include "pg/as_owner.hpp"
 #include "request.hpp"
+#include "request_json.hpp"
 #include "secret.hpp"
 #include "settings.hpp"
 #include "store/definitions.hpp"
@@ -386,13 +387,13 @@ void check_request(core::Kind kind, Jsonb* request, Oid role, bool values, const
   });
   JsonbValue v;
   if (mail) {
-    if (!member(&request->root, "to", &v) || (v.type == jbvBinary && JsonContainerSize(v.val.binary.data) == 0))
+    if (!request::member(&request->root, "to", &v) || (v.type == jbvBinary && JsonContainerSize(v.val.binary.data) == 0))
       missing("to", "Give at least one address.");
-    if (!member(&request->root, "subject", &v)) missing("subject", "An empty text is a subject, too.");
-    if (!member(&request->root, "body", &v) && !member(&request->root, "html", &v)) missing("body", "Give body or html.");
+    if (!request::member(&request->root, "subject", &v)) missing("subject", "An empty text is a subject, too.");
+    if (!request::member(&request->root, "body", &v) && !request::member(&request->root, "html", &v)) missing("body", "Give body or html.");
     return;
   }
-  if (!member(&request->root, "url", &v)) missing("url", "Give where the request goes, for example https://api.example.com/path.");
+  if (!request::member(&request->root, "url", &v)) missing("url", "Give where the request goes, for example https://api.example.com/path.");
   if (bodies > 1)
     ereport(ERROR,
             (errcode(ERRCODE_INVALID_PARAMETER_VALUE),

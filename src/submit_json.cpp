@@ -1,6 +1,7 @@
 // A task as a JSON object, as in dts.submit_many(jsonb): what it does, and options named as those of dts.submit.
 #include "pg/guard.hpp"
 #include "request.hpp"
+#include "request_json.hpp"
 #include "submit_command.hpp"
 
 namespace dts {
@@ -27,7 +28,7 @@ Jsonb* request_in(const JsonbValue& v, bool url, const char* key, const char* pl
 Prepared prepare_request(core::Kind kind, Jsonb* request, const char* place, const Options& o) {
   Prepared p = prepare_outside(kind, o);
   JsonbValue v;
-  check_request(kind, request, p.lane.owner, member(&request->root, "values", &v), place);
+  check_request(kind, request, p.lane.owner, request::member(&request->root, "values", &v), place);
   p.task.args = request;
   check_payload_size(request, "tasks");
   return p;

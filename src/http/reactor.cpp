@@ -91,10 +91,7 @@ class Multi final : public Client, public Reactor {
 
   void set_rules(uint32_t role, const RuleText* rules, int n) noexcept override {
     try {
-      std::vector<core::EgressRule> all;
-      all.reserve(static_cast<size_t>(n));
-      for (int i = 0; i < n; i++) all.push_back(rule_of(rules[i]));
-      rules_[role] = std::move(all);
+      rules_[role] = rules_of(rules, n);
     } catch (...) {
       rules_.erase(role);  // none: nothing is allowed
     }
