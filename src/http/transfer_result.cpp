@@ -89,4 +89,24 @@ void Transfer::hide_secrets() {
   }
 }
 
+Response Transfer::response() const {
+  Response r;
+  r.ticket = ticket;
+  r.failure = failure;
+  r.message = message.c_str();
+  r.status = status;
+  r.headers = {got_headers.data(), got_headers.size()};
+  r.body = {got_body.data(), got_body.size()};
+  r.cut = cut;
+  r.redirects = redirects;
+  r.resent = resent;
+  r.url = last_url.c_str();
+  r.looked_up = looked_up;
+  r.connected = connected;
+  r.secured = secured;
+  r.first_byte = first_byte;
+  r.total = total;
+  return r;
+}
+
 }  // namespace dts::http
