@@ -79,14 +79,6 @@ void put_off(TaskTable& table, const Task& t, const LaneInfo& lane, TimestampTz 
   if (t.ckey != 0) store::key_left(table, t, lane, true);
 }
 
-bool role_may_run(Oid role) {
-  HeapTuple const tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(role));
-  if (!HeapTupleIsValid(tuple)) return false;
-  const bool may = reinterpret_cast<Form_pg_authid>(GETSTRUCT(tuple))->rolcanlogin;
-  ReleaseSysCache(tuple);
-  return may;
-}
-
 /// What a task meets before anything is made of it; true if that was its end, or the end of this attempt.
 bool ended_before_start(TaskTable& table, const Task& t, const LaneInfo& lane, TimestampTz now) {
   if (store::board_has(MyDatabaseId, t.id) || (t.has_expires && t.expires_at <= now)) {
@@ -96,7 +88,7 @@ bool ended_before_start(TaskTable& table, const Task& t, const LaneInfo& lane, T
     store::end_task(table, t, lane, o);
     return true;
   }
-  if (!role_may_run(lane.owner)) {
+  if (!owner_may_run(lane.owner)) {
     fail_unsent(table, t, lane, ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,
                 "the owner of the task may not log in, or does not exist any more");
     return true;
