@@ -6,6 +6,8 @@
 #include <memory>
 #include <unordered_map>
 
+#include "http/handles.hpp"
+#include "http/reactor.hpp"
 #include "http/rules.hpp"
 #include "http/signals.hpp"
 #include "http/sockets.hpp"
@@ -15,7 +17,6 @@ namespace dts::http {
 
 namespace {
 
-constexpr size_t kSpareHandles = 256;
 constexpr int kRounds = 16;  // of one turn: what has gone may make room for more
 
 int64_t now_us() {
@@ -31,7 +32,7 @@ class Multi final : public Client, public Reactor {
   ~Multi() override {
     for (auto& t : transfers_) take_off(*t.second);
     transfers_.clear();
-    for (CURL* const e : spare_) curl_easy_cleanup(e);
+    spare_.clear();
     if (multi_ != nullptr) curl_multi_cleanup(multi_);
   }
   bool open() {
@@ -52,10 +53,7 @@ class Multi final : public Client, public Reactor {
     try {
       hosts_.configure(s.host_connections, s.lookups);
       const char* const ca = s.ca_file == nullptr ? "" : s.ca_file;
-      if (ca_file_ != ca) {
-        for (CURL* const e : spare_) curl_easy_cleanup(e);
-        spare_.clear();
-      }
+      if (ca_file_ != ca) spare_.clear();
       ca_file_ = ca;
     } catch (...) {
     }
@@ -216,14 +214,9 @@ class Multi final : public Client, public Reactor {
   }
 
   void begin(Transfer& t) {
-    CURL* easy = nullptr;
-    const bool seasoned = t.plain() && !spare_.empty();
-    if (seasoned) {
-      easy = spare_.back();
-      spare_.pop_back();
-    } else {
-      easy = curl_easy_init();
-    }
+    CURL* easy = t.plain() ? spare_.take() : nullptr;
+    const bool seasoned = easy != nullptr;
+    if (!seasoned) easy = curl_easy_init();
     if (easy == nullptr || !t.prepare(easy, seasoned, ca_file_.c_str(), hosts_.keeps(*t.host)) ||
         curl_multi_add_handle(multi_, easy) != CURLM_OK) {
       t.fail(Failure::Local, "out of memory");
@@ -237,14 +230,10 @@ class Multi final : public Client, public Reactor {
     if (t.easy == nullptr) return;
     curl_multi_remove_handle(multi_, t.easy);
     CURL* const easy = t.let_go();
-    if (t.plain() && spare_.size() < kSpareHandles) {
-      try {
-        spare_.push_back(easy);
-        return;
-      } catch (...) {
-      }
-    }
-    curl_easy_cleanup(easy);
+    if (t.plain())
+      spare_.give(easy);
+    else
+      curl_easy_cleanup(easy);
   }
   void leave(Transfer& t) {
     take_off(t);
@@ -315,30 +304,12 @@ class Multi final : public Client, public Reactor {
   Hosts hosts_;
   Deadlines deadlines_;
   std::deque<Transfer*> done_;
-  std::vector<CURL*> spare_;
+  Handles spare_;
 };
 
 }  // namespace
 
-}  // namespace dts::http
-
-// Called once in each courier, after the fork: libcurl is never set up in the postmaster.
-extern "C" __attribute__((visibility("default"))) dts::http::Client* dts_http_open(const char** why);
-
-extern "C" dts::http::Client* dts_http_open(const char** why) {
-  using namespace dts::http;
-  const SignalsBlocked blocked;
-  *why = "libcurl could not be set up";
-  if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK) return nullptr;
-  const curl_version_info_data* const v = curl_version_info(CURLVERSION_NOW);
-  if ((v->features & CURL_VERSION_ASYNCHDNS) == 0) {
-    *why = "libcurl was built without asynchronous name look-ups";
-    return nullptr;
-  }
-  if (v->version_num < 0x075500) {
-    *why = "libcurl is older than 7.85";
-    return nullptr;
-  }
+Client* open_reactor() noexcept {
   try {
     auto m = std::make_unique<Multi>();
     if (m->open()) return m.release();
@@ -346,3 +317,5 @@ extern "C" dts::http::Client* dts_http_open(const char** why) {
   }
   return nullptr;
 }
+
+}  // namespace dts::http
