@@ -79,36 +79,45 @@ void put_off(TaskTable& table, const Task& t, const LaneInfo& lane, TimestampTz 
   if (t.ckey != 0) store::key_left(table, t, lane, true);
 }
 
-bool role_may_run(Oid role) {
-  HeapTuple const tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(role));
-  if (!HeapTupleIsValid(tuple)) return false;
-  const bool may = reinterpret_cast<Form_pg_authid>(GETSTRUCT(tuple))->rolcanlogin;
-  ReleaseSysCache(tuple);
-  return may;
+/// What a task meets before anything is made of it; true if that was its end, or the end of this attempt.
+bool ended_before_start(TaskTable& table, const Task& t, const LaneInfo& lane, TimestampTz now) {
+  if (store::board_has(MyDatabaseId, t.id) || (t.has_expires && t.expires_at <= now)) {
+    Outcome o;
+    o.state = t.has_expires && t.expires_at <= now ? State::Expired : State::Cancelled;
+    o.ended_at = now;
+    store::end_task(table, t, lane, o);
+    return true;
+  }
+  if (!owner_may_run(lane.owner)) {
+    fail_unsent(table, t, lane, ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,
+                "the owner of the task may not log in, or does not exist any more");
+    return true;
+  }
+  // What takes this process down while it is made ready must not do so for ever.
+  if (const store::Charge charge = store::charge_of(MyDatabaseId, t.id); charge != store::Charge::None) {
+    claim.charged = true;
+    record_charge(table, t, lane, charge);
+    return true;
+  }
+  return false;
+}
+
+/// The transfer of a leased task, as others see it.
+void occupy(int transfer, const Task& leased, Oid owner, TimestampTz now) {
+  courier.held[transfer].token = leased.token;
+  courier.held[transfer].owner = owner;
+  store::TransferSlot& s = store::transfers[transfer];
+  s.owner = owner;
+  s.since = now;
+  pg_write_barrier();
+  s.task = leased.id;
 }
 
 /// One claimed task: leased and rendered, or ended, or put off. True if it is to be sent.
 bool take(TaskTable& table, const Task& t, const LaneInfo& lane, int transfer) {
   const TimestampTz now = GetCurrentTimestamp();
   claim.wrote = true;
-  if (store::board_has(MyDatabaseId, t.id) || (t.has_expires && t.expires_at <= now)) {
-    Outcome o;
-    o.state = t.has_expires && t.expires_at <= now ? State::Expired : State::Cancelled;
-    o.ended_at = now;
-    store::end_task(table, t, lane, o);
-    return false;
-  }
-  if (!role_may_run(lane.owner)) {
-    fail_unsent(table, t, lane, ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,
-                "the owner of the task may not log in, or does not exist any more");
-    return false;
-  }
-  // What takes this process down while it is made ready must not do so for ever.
-  if (const store::Charge charge = store::charge_of(MyDatabaseId, t.id); charge != store::Charge::None) {
-    claim.charged = true;
-    record_charge(table, t, lane, charge);
-    return false;
-  }
+  if (ended_before_start(table, t, lane, now)) return false;
   store::journal_running(courier.slot, MyDatabaseId, t.id);
   Jsonb* payload = nullptr;
   Jsonb* const request = request_of(t, &payload);
@@ -136,13 +145,7 @@ bool take(TaskTable& table, const Task& t, const LaneInfo& lane, int transfer) {
   table.update(t, leased, lane, lane);
   if (t.ckey != 0) store::key_leased(t.ckey, t.id);
   refresh_rules(lane.owner);
-  courier.held[transfer].token = leased.token;
-  courier.held[transfer].owner = lane.owner;
-  store::TransferSlot& s = store::transfers[transfer];
-  s.owner = lane.owner;
-  s.since = now;
-  pg_write_barrier();
-  s.task = t.id;
+  occupy(transfer, leased, lane.owner, now);
   r->request.ticket = transfer;
   if (t.kind == core::Kind::Mail) r->request.mail = &r->mail;
   claim.transfer[claim.n] = transfer;

@@ -2,6 +2,7 @@
 #include "core/http_status.hpp"
 #include "courier.hpp"
 #include "pg/guard.hpp"
+#include "request_json.hpp"
 
 extern "C" {
 #include "common/base64.h"
@@ -52,7 +53,7 @@ std::string_view find_header(const http::Response& r, const char* name) {
 
 bool is_kept(Jsonb* request, std::string_view name) {
   JsonbValue v;
-  if (!member(&request->root, "keep_headers", &v) || v.type != jbvBinary) {
+  if (!request::member(&request->root, "keep_headers", &v) || v.type != jbvBinary) {
     for (const char* k : kKept)
       if (same_name(name, k, strlen(k))) return true;
     return false;
@@ -114,7 +115,7 @@ void add_string(StringInfo to, std::string_view s) {
 }
 
 void add_body(StringInfo to, const http::Response& r, Jsonb* request) {
-  const char* const wanted = text_member(request, "response");
+  const char* const wanted = request::text_member(request, "response");
   const char* const as = wanted == nullptr ? "auto" : wanted;
   if (strcmp(as, "none") == 0) return;
   const std::string_view all(r.body.data == nullptr ? "" : r.body.data, r.body.size);

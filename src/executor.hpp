@@ -62,6 +62,9 @@ void commit_transaction(bool durable);
 /// The transaction of a batch failed. Tasks that shared it run alone next, uncharged; one that was alone is charged here.
 void recover(const ErrorData* error);
 
+/// The rights of a task are those that its owner has when it runs; a role that is gone, or may not log in any more, has none.
+bool owner_may_run(Oid owner);
+
 /// The text of a task: its own, or its handler's; nullptr if that is gone.
 const char* text_of(const store::Task& task, bool* payload);
 

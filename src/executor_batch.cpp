@@ -194,16 +194,13 @@ const char* text_of(const Task& t, bool* payload) {
   return h == nullptr || h->sql == nullptr ? nullptr : pstrdup(h->sql);
 }
 
-namespace {
-/// The rights of a task are those that its owner has when it runs; a role that is gone, or may not log in any more, has none.
-bool owner_may_run() {
-  HeapTuple const tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(self.owner));
+bool owner_may_run(Oid owner) {
+  HeapTuple const tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(owner));
   if (!HeapTupleIsValid(tuple)) return false;
   const bool may = reinterpret_cast<Form_pg_authid>(GETSTRUCT(tuple))->rolcanlogin;
   ReleaseSysCache(tuple);
   return may;
 }
-}  // namespace
 
 Turn run_batch(int lane_slot) {
   const store::LaneSlot& l = store::lanes[lane_slot];
@@ -222,7 +219,7 @@ Turn run_batch(int lane_slot) {
   batch.began = GetCurrentTimestamp();
   begin_transaction();
   // DROP EXTENSION, or DROP ROLE, came before us.
-  if (!store::installed() || !owner_may_run()) {
+  if (!store::installed() || !owner_may_run(self.owner)) {
     CommitTransactionCommand();
     proc_exit(0);
   }

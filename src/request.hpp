@@ -28,11 +28,6 @@ Rendered render_request(const store::Task& task, Jsonb* request, Jsonb* payload,
 bool is_success(Jsonb* request, int status);
 bool is_retryable(Jsonb* request, int status);
 
-/// Member of an object; false if it is not there or null.
-bool member(const JsonbContainer* object, const char* key, JsonbValue* out);
-/// A string member, nullptr if there is none.
-const char* text_member(Jsonb* object, const char* key);
-
 /// Egress rules of a role as texts, in the current context.
 int read_rules(Oid role, http::RuleText** out);
 

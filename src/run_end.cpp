@@ -36,7 +36,7 @@ bool find_run(int64 id, RunEnd* out) {
   }
   SPI_finish();
   as.end();
-  return OidIsValid(owner) && (store::role_may(GetUserId(), owner) || store::is_monitor(GetUserId()));
+  return OidIsValid(owner) && store::caller_sees(owner);
 }
 
 }  // namespace dts

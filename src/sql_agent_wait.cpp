@@ -2,6 +2,7 @@
 // can stand between.
 #include "agent.hpp"
 #include "pg/guard.hpp"
+#include "rows.hpp"
 #include "store/definitions.hpp"
 
 namespace dts {
@@ -90,17 +91,16 @@ DTS_FUNCTION(dts_wait_for_work) {
 }
 
 DTS_FUNCTION(dts_waiting_agents) {
-  InitMaterializedSRF(fcinfo, 0);
-  auto* const info = reinterpret_cast<ReturnSetInfo*>(fcinfo->resultinfo);
+  ReturnSetInfo* const info = begin_rows(fcinfo);
   if (store::shared == nullptr) return Datum{0};
   for (int i = 0; i < store::kAgentWaiters; i++) {
     LWLockAcquire(&store::shared->agent_lock, LW_SHARED);
     const store::AgentWaiter w = store::agent_waiters[i];
     LWLockRelease(&store::shared->agent_lock);
-    if (!w.used || w.db != MyDatabaseId || !(store::role_may(GetUserId(), w.role) || store::is_monitor(GetUserId()))) continue;
+    if (!w.used || w.db != MyDatabaseId || !store::caller_sees(w.role)) continue;
     Datum v[3] = {ObjectIdGetDatum(w.role), CStringGetTextDatum(w.name), TimestampTzGetDatum(w.since)};
     bool n[3] = {};
-    tuplestore_putvalues(info->setResult, info->setDesc, v, n);
+    put_row(info, v, n);
   }
   return Datum{0};
 }

@@ -3,6 +3,7 @@
 #include "core/url.hpp"
 #include "pg/guard.hpp"
 #include "request.hpp"
+#include "rows.hpp"
 #include "store/transfers.hpp"
 #include "submit.hpp"
 
@@ -159,8 +160,7 @@ DTS_FUNCTION(dts_check_request) {
 }
 
 DTS_FUNCTION(dts_hosts) {
-  InitMaterializedSRF(fcinfo, 0);
-  auto* const info = reinterpret_cast<ReturnSetInfo*>(fcinfo->resultinfo);
+  ReturnSetInfo* const info = begin_rows(fcinfo);
   if (store::shared == nullptr) return Datum{0};
   for (int i = 0; i < store::kHosts; i++) {
     LWLockAcquire(&store::transfer_head->hosts_lock, LW_SHARED);
@@ -183,7 +183,7 @@ DTS_FUNCTION(dts_hosts) {
     nulls[4] = h.circuit != store::Circuit::Open;
     nulls[9] = h.last_error[0] == '\0';
     nulls[10] = h.last_failure_at == 0;
-    tuplestore_putvalues(info->setResult, info->setDesc, v, nulls);
+    put_row(info, v, nulls);
   }
   return Datum{0};
 }

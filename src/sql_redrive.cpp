@@ -41,46 +41,53 @@ bool mine_to_redrive(int64 id) {
   return OidIsValid(owner);
 }
 
+/// The row that take_letter gave; what it points to is copied into `memory`.
+void read_letter(Task* t, int64 id, MemoryContext memory) {
+  bool null = false;
+  t->id = id;
+  t->lane = DatumGetInt32(pg::column(0, 1, &null));
+  t->submitted_at = DatumGetTimestampTz(pg::column(0, 2, &null));
+  t->timeout_ms = DatumGetInt32(pg::column(0, 3, &null));
+  t->handler = DatumGetInt32(pg::column(0, 4, &null));
+  t->flags = (DatumGetInt32(pg::column(0, 5, &null)) & ~core::kSuspect) | core::kRedriven;
+  t->kind = static_cast<core::Kind>(DatumGetInt16(pg::column(0, 6, &null)));
+  t->max_attempts = DatumGetInt16(pg::column(0, 7, &null));
+  Datum d = pg::column_copy(memory, 0, 8, &null);
+  t->sql = null ? nullptr : DatumGetTextPP(d);
+  d = pg::column_copy(memory, 0, 9, &null);
+  t->args = null ? nullptr : DatumGetJsonbP(d);
+  d = pg::column_copy(memory, 0, 10, &null);
+  t->extra = null ? nullptr : DatumGetJsonbP(d);
+  t->batch = DatumGetInt64(pg::column(0, 11, &null));
+  if (null) t->batch = 0;
+}
+
+/// Takes a dead letter out, as the task that it becomes again; false if it is gone.
+bool take_letter_of(int64 id, Task* t) {
+  MemoryContext const memory = CurrentMemoryContext;
+  const Datum values[] = {Int64GetDatum(id)};
+  const pg::AsOwner as(store::catalog().owner);
+  SPI_connect();
+  const bool found = take_letter.run(values) == 1;
+  if (found) {
+    read_letter(t, id, memory);
+    key_again.run(values);
+    if ((t->flags & core::kScheduled) != 0 && t->extra != nullptr) {
+      const Datum again[] = {Int64GetDatum(id), PointerGetDatum(t->extra)};
+      scheduled_again.run(again);
+    }
+  }
+  SPI_finish();
+  as.end();
+  return found;
+}
+
 }  // namespace
 
 bool redrive(int64 id) {
   if (!mine_to_redrive(id)) return false;
   Task t;
-  MemoryContext const memory = CurrentMemoryContext;
-  const Datum values[] = {Int64GetDatum(id)};
-  {
-    const pg::AsOwner as(store::catalog().owner);
-    SPI_connect();
-    if (take_letter.run(values) != 1) {
-      SPI_finish();
-      as.end();
-      return false;
-    }
-    bool null = false;
-    t.id = id;
-    t.lane = DatumGetInt32(pg::column(0, 1, &null));
-    t.submitted_at = DatumGetTimestampTz(pg::column(0, 2, &null));
-    t.timeout_ms = DatumGetInt32(pg::column(0, 3, &null));
-    t.handler = DatumGetInt32(pg::column(0, 4, &null));
-    t.flags = (DatumGetInt32(pg::column(0, 5, &null)) & ~core::kSuspect) | core::kRedriven;
-    t.kind = static_cast<core::Kind>(DatumGetInt16(pg::column(0, 6, &null)));
-    t.max_attempts = DatumGetInt16(pg::column(0, 7, &null));
-    Datum d = pg::column_copy(memory, 0, 8, &null);
-    t.sql = null ? nullptr : DatumGetTextPP(d);
-    d = pg::column_copy(memory, 0, 9, &null);
-    t.args = null ? nullptr : DatumGetJsonbP(d);
-    d = pg::column_copy(memory, 0, 10, &null);
-    t.extra = null ? nullptr : DatumGetJsonbP(d);
-    t.batch = DatumGetInt64(pg::column(0, 11, &null));
-    if (null) t.batch = 0;
-    key_again.run(values);
-    if ((t.flags & core::kScheduled) != 0 && t.extra != nullptr) {
-      const Datum again[] = {Int64GetDatum(id), PointerGetDatum(t.extra)};
-      scheduled_again.run(again);
-    }
-    SPI_finish();
-    as.end();
-  }
+  if (!take_letter_of(id, &t)) return false;
   t.run_at = GetCurrentTimestamp();
   const Lane* const lane = store::lane_by_id(t.lane);
   if (lane == nullptr) no_task(id);

@@ -1,5 +1,5 @@
-// Cancel, reschedule, reprioritise, retry, redrive, wait. The order of steps is fixed in docs/architecture.md, "Steering": no call
-// waits for a row lock or for a task's length, and what dts.cancel answers is true.
+// Cancel, reschedule, reprioritise, retry. The order of steps is fixed in docs/architecture.md, "Steering": no call waits for a row lock
+// or for a task's length, and what dts.cancel answers is true.
 #include "pg/as_owner.hpp"
 #include "pg/guard.hpp"
 #include "pg/point.hpp"
@@ -22,15 +22,6 @@ using store::Task;
 using store::TaskTable;
 
 }  // namespace
-
-void no_task(int64 id) {
-  RunEnd run;
-  if (find_run(id, &run))
-    ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("%lld is a run of a workflow, not a task", static_cast<long long>(id)),
-                    errhint("Runs are steered with dts.cancel_run, dts.pause_run, dts.resume_run and dts.retry_run.")));
-  ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("task %lld does not exist", static_cast<long long>(id)),
-                  errhint("It may have been removed by the retention of its queue, or belong to another role.")));
-}
 
 int64 task_arg(FunctionCallInfo fcinfo) {
   if (PG_ARGISNULL(0))
@@ -55,40 +46,6 @@ TaskTable::Found lock(TaskTable& table, int64 id, Task* t, bool* mine) {
   *mine = store::shared != nullptr && store::slots_mine(id);
   if (!*mine) return table.lock(id, t);
   return table.read(id, t) ? TaskTable::Found::Busy : TaskTable::Found::Missing;
-}
-
-pg::Statement final_run{
-    "SELECT r.outcome, l.owner::oid FROM dts.run r JOIN dts.lane l ON l.id = r.lane WHERE r.task = $1 AND r.outcome <> 20 ORDER BY "
-    "r.ended_at DESC LIMIT 1",
-    1,
-    {INT8OID}};
-pg::Statement dead{"SELECT 11::int2, l.owner::oid FROM dts.dead_letter d JOIN dts.lane l ON l.id = d.lane WHERE d.id = $1", 1, {INT8OID}};
-
-/// State in which a task ended, from history; false if nothing is known, or it is not the caller's.
-bool ended_state(int64 id, State* out) {
-  const Datum values[] = {Int64GetDatum(id)};
-  bool found = false;
-  Oid owner = InvalidOid;
-  const pg::AsOwner as(store::catalog().owner);
-  SPI_connect();
-  for (pg::Statement* s : {&dead, &final_run}) {
-    if (found || s->run(values, nullptr, true) == 0) continue;
-    bool null = false;
-    *out = static_cast<State>(DatumGetInt16(pg::column(0, 1, &null)));
-    owner = DatumGetObjectId(pg::column(0, 2, &null));
-    found = true;
-  }
-  SPI_finish();
-  as.end();
-  return found && (store::role_may(GetUserId(), owner) || store::is_monitor(GetUserId()));
-}
-
-const char* ended_name(int64 id) {
-  State s{};
-  if (!ended_state(id, &s)) no_task(id);
-  // What we answer must outlive a crash: the end that we read may have been committed asynchronously.
-  if (!RecoveryInProgress()) pg::flush_wal();
-  return core::name(s);
 }
 
 pg::Statement audit_entry{"INSERT INTO dts.audit_entry (who, action, object, before, after) VALUES ($1, $2, $3, NULL, $4::jsonb)",
@@ -221,34 +178,6 @@ const char* steer(int64 id, const char* action, const TimestampTz* run_at, const
   return answer;
 }
 
-}  // namespace
-
-bool find_state(int64 id, State* out) {
-  TaskTable table = TaskTable::open_to_read();
-  Task t;
-  const bool found = table.read(id, &t);
-  table.close();
-  if (found) {
-    const Lane* const l = store::lane_by_id(t.lane);
-    if (l == nullptr || !(store::role_may(GetUserId(), l->info.owner) || store::is_monitor(GetUserId()))) no_task(id);
-    *out = t.state;
-    return true;
-  }
-  if (ended_state(id, out)) return true;
-  RunEnd run;
-  if (!find_run(id, &run)) return false;
-  *out = run.state;
-  return true;
-}
-
-State state_of(int64 id) {
-  State s{};
-  if (!find_state(id, &s)) no_task(id);
-  return s;
-}
-
-namespace {
-
 Datum answer(const char* s) { return CStringGetTextDatum(s); }
 
 }  // namespace
@@ -316,14 +245,3 @@ DTS_FUNCTION(dts_retry) {
   table.close();
   return answer(result);
 }
-
-DTS_FUNCTION(dts_state_code) {
-  const State s = state_of(task_arg(fcinfo));
-  PG_RETURN_INT16(static_cast<int16>(s == State::Parked ? State::Ready : s));
-}
-
-DTS_FUNCTION(dts_caller_may) { PG_RETURN_BOOL(store::role_may(GetUserId(), PG_GETARG_OID(0))); }
-
-DTS_FUNCTION(dts_caller_sees) { PG_RETURN_BOOL(store::role_may(GetUserId(), PG_GETARG_OID(0)) || store::is_monitor(GetUserId())); }
-
-DTS_FUNCTION(dts_role_may) { PG_RETURN_BOOL(store::role_may(PG_GETARG_OID(0), PG_GETARG_OID(1))); }

@@ -10,6 +10,11 @@ core::State state_of(int64 id);
 /// The same; false if nothing is known of it (any more).
 bool find_state(int64 id, core::State* out);
 
+/// State in which a task ended, from history; false if nothing is known, or it is not the caller's.
+bool ended_state(int64 id, core::State* out);
+/// Its name; 42704 if there is none. What we answer outlives a crash.
+const char* ended_name(int64 id);
+
 /// The task that ends a run of a workflow; `state`: Leased until the run has ended.
 struct RunEnd {
   int64 task;

@@ -1,23 +1,22 @@
 // All transfers of one courier: libcurl's multi handle, and its sockets in an epoll set of their own. One descriptor is enough for the
 // server's wait: a set of 10,000 sockets is never rebuilt.
-#include <csignal>
-#include <cstring>
 #include <ctime>
 #include <deque>
 #include <map>
 #include <memory>
-#include <sys/epoll.h>
-#include <unistd.h>
 #include <unordered_map>
 
+#include "http/handles.hpp"
+#include "http/reactor.hpp"
 #include "http/rules.hpp"
+#include "http/signals.hpp"
+#include "http/sockets.hpp"
 #include "http/transfer.hpp"
 
 namespace dts::http {
 
 namespace {
 
-constexpr size_t kSpareHandles = 256;
 constexpr int kRounds = 16;  // of one turn: what has gone may make room for more
 
 int64_t now_us() {
@@ -27,44 +26,18 @@ int64_t now_us() {
 }
 int64_t now_ms() { return now_us() / 1000; }
 
-/// A socket of a connection in the epoll set. One that is not waited for stays there: most connections are used again at once.
-struct Socket {
-  bool ours = false;  // opened by us: we know of its end
-  bool there = false, parked = false;
-  uint32_t events = 0;
-  Host* host = nullptr;
-};
-
-/// libcurl may start a thread for a look-up; a signal of the server must never run in it, and a new thread inherits the mask.
-class SignalsBlocked {
- public:
-  SignalsBlocked() {
-    sigset_t all;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before_);
-  }
-  ~SignalsBlocked() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
-  SignalsBlocked(const SignalsBlocked&) = delete;
-  SignalsBlocked& operator=(const SignalsBlocked&) = delete;
-
- private:
-  sigset_t before_{};
-};
-
 class Multi final : public Client, public Reactor {
  public:
   Multi() = default;
   ~Multi() override {
     for (auto& t : transfers_) take_off(*t.second);
     transfers_.clear();
-    for (CURL* const e : spare_) curl_easy_cleanup(e);
+    spare_.clear();
     if (multi_ != nullptr) curl_multi_cleanup(multi_);
-    if (epoll_ >= 0) close(epoll_);
   }
   bool open() {
-    epoll_ = epoll_create1(EPOLL_CLOEXEC);
     multi_ = curl_multi_init();
-    if (epoll_ < 0 || multi_ == nullptr) return false;
+    if (!sockets_.open() || multi_ == nullptr) return false;
     curl_multi_setopt(multi_, CURLMOPT_SOCKETFUNCTION, on_socket);
     curl_multi_setopt(multi_, CURLMOPT_SOCKETDATA, this);
     curl_multi_setopt(multi_, CURLMOPT_TIMERFUNCTION, on_timer);
@@ -80,10 +53,7 @@ class Multi final : public Client, public Reactor {
     try {
       hosts_.configure(s.host_connections, s.lookups);
       const char* const ca = s.ca_file == nullptr ? "" : s.ca_file;
-      if (ca_file_ != ca) {
-        for (CURL* const e : spare_) curl_easy_cleanup(e);
-        spare_.clear();
-      }
+      if (ca_file_ != ca) spare_.clear();
       ca_file_ = ca;
     } catch (...) {
     }
@@ -91,10 +61,7 @@ class Multi final : public Client, public Reactor {
 
   void set_rules(uint32_t role, const RuleText* rules, int n) noexcept override {
     try {
-      std::vector<core::EgressRule> all;
-      all.reserve(static_cast<size_t>(n));
-      for (int i = 0; i < n; i++) all.push_back(rule_of(rules[i]));
-      rules_[role] = std::move(all);
+      rules_[role] = rules_of(rules, n);
     } catch (...) {
       rules_.erase(role);  // none: nothing is allowed
     }
@@ -135,7 +102,7 @@ class Multi final : public Client, public Reactor {
     }
   }
 
-  [[nodiscard]] int descriptor() const noexcept override { return epoll_; }
+  [[nodiscard]] int descriptor() const noexcept override { return sockets_.descriptor(); }
   [[nodiscard]] int wait_ms() const noexcept override {
     if (hosts_.any_startable() || !done_.empty()) return 0;
     int64_t at = timer_at_ < 0 ? -1 : (timer_at_ + 999) / 1000;
@@ -168,22 +135,7 @@ class Multi final : public Client, public Reactor {
     Transfer& t = *done_.front();
     done_.pop_front();
     active_--;
-    *out = Response();
-    out->ticket = t.ticket;
-    out->failure = t.failure;
-    out->message = t.message.c_str();
-    out->status = t.status;
-    out->headers = {t.got_headers.data(), t.got_headers.size()};
-    out->body = {t.got_body.data(), t.got_body.size()};
-    out->cut = t.cut;
-    out->redirects = t.redirects;
-    out->resent = t.resent;
-    out->url = t.last_url.c_str();
-    out->looked_up = t.looked_up;
-    out->connected = t.connected;
-    out->secured = t.secured;
-    out->first_byte = t.first_byte;
-    out->total = t.total;
+    *out = t.response();
     return true;
   }
   void release(int ticket) noexcept override { transfers_.erase(ticket); }
@@ -204,52 +156,22 @@ class Multi final : public Client, public Reactor {
   }
   void socket_opened(Transfer& t, int fd) noexcept override {
     try {
-      if (static_cast<size_t>(fd) >= sockets_.size()) sockets_.resize(static_cast<size_t>(fd) + 64);
-      sockets_[static_cast<size_t>(fd)] = Socket{true, false, false, 0, t.host};
+      sockets_.opened(fd, t.host);
       hosts_.socket_opened(*t.host);
     } catch (...) {  // then it is not parked
     }
   }
   void socket_closed(int fd) noexcept override {
-    if (static_cast<size_t>(fd) >= sockets_.size()) return;
-    Socket& s = sockets_[static_cast<size_t>(fd)];
-    if (s.host != nullptr) hosts_.socket_closed(*s.host);
-    s = Socket{};
+    if (Host* const host = sockets_.closed(fd)) hosts_.socket_closed(*host);
   }
 
  private:
   static int on_socket(CURL*, curl_socket_t fd, int what, void* self, void*) noexcept {
-    auto* const m = static_cast<Multi*>(self);
     uint32_t events = 0;
     if (what == CURL_POLL_IN || what == CURL_POLL_INOUT) events |= EPOLLIN;
     if (what == CURL_POLL_OUT || what == CURL_POLL_INOUT) events |= EPOLLOUT;
-    m->watch(fd, events);
+    static_cast<Multi*>(self)->sockets_.watch(fd, events);
     return 0;
-  }
-  void watch(int fd, uint32_t events) noexcept {
-    Socket other;  // a pipe of a look-up, say: its number may be another's without our knowing
-    const bool ours = static_cast<size_t>(fd) < sockets_.size() && sockets_[static_cast<size_t>(fd)].ours;
-    Socket& s = ours ? sockets_[static_cast<size_t>(fd)] : other;
-    s.parked = ours && events == 0;
-    if (s.parked || (s.there && s.events == events)) return;
-    epoll_event e{};
-    e.data.fd = fd;
-    e.events = s.events = events;
-    const bool known = s.there;
-    s.there = events != 0;
-    if (events == 0)
-      epoll_ctl(epoll_, EPOLL_CTL_DEL, fd, nullptr);
-    else if (epoll_ctl(epoll_, known ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, fd, &e) != 0)
-      epoll_ctl(epoll_, known ? EPOLL_CTL_ADD : EPOLL_CTL_MOD, fd, &e);
-  }
-  /// An event of a socket that nobody waits for (its peer closes it): it is not waited for any more.
-  bool is_parked(int fd) noexcept {
-    if (static_cast<size_t>(fd) >= sockets_.size()) return false;
-    Socket& s = sockets_[static_cast<size_t>(fd)];
-    if (!s.ours || !s.parked) return false;
-    epoll_ctl(epoll_, EPOLL_CTL_DEL, fd, nullptr);
-    s.there = false;
-    return true;
   }
   static int on_timer(CURLM*, long ms, void* self) noexcept {
     static_cast<Multi*>(self)->timer_at_ = ms < 0 ? -1 : now_us() + ms * 1000;
@@ -258,16 +180,12 @@ class Multi final : public Client, public Reactor {
 
   /// What sockets have to say.
   void listen() {
-    epoll_event events[256];
-    const int n = epoll_wait(epoll_, events, 256, 0);
-    int running = 0;
-    for (int i = 0; i < n; i++) {
-      if (is_parked(events[i].data.fd)) continue;
-      const int what = ((events[i].events & (EPOLLIN | EPOLLHUP)) != 0 ? CURL_CSELECT_IN : 0) |
-                       ((events[i].events & EPOLLOUT) != 0 ? CURL_CSELECT_OUT : 0) |
-                       ((events[i].events & EPOLLERR) != 0 ? CURL_CSELECT_ERR : 0);
-      curl_multi_socket_action(multi_, events[i].data.fd, what, &running);
-    }
+    sockets_.each_ready([this](int fd, uint32_t events) {
+      const int what = ((events & (EPOLLIN | EPOLLHUP)) != 0 ? CURL_CSELECT_IN : 0) | ((events & EPOLLOUT) != 0 ? CURL_CSELECT_OUT : 0) |
+                       ((events & EPOLLERR) != 0 ? CURL_CSELECT_ERR : 0);
+      int running = 0;
+      curl_multi_socket_action(multi_, fd, what, &running);
+    });
   }
   void expire() {
     if (timer_at_ < 0 || timer_at_ > now_us()) return;
@@ -296,14 +214,9 @@ class Multi final : public Client, public Reactor {
   }
 
   void begin(Transfer& t) {
-    CURL* easy = nullptr;
-    const bool seasoned = t.plain() && !spare_.empty();
-    if (seasoned) {
-      easy = spare_.back();
-      spare_.pop_back();
-    } else {
-      easy = curl_easy_init();
-    }
+    CURL* easy = t.plain() ? spare_.take() : nullptr;
+    const bool seasoned = easy != nullptr;
+    if (!seasoned) easy = curl_easy_init();
     if (easy == nullptr || !t.prepare(easy, seasoned, ca_file_.c_str(), hosts_.keeps(*t.host)) ||
         curl_multi_add_handle(multi_, easy) != CURLM_OK) {
       t.fail(Failure::Local, "out of memory");
@@ -317,14 +230,10 @@ class Multi final : public Client, public Reactor {
     if (t.easy == nullptr) return;
     curl_multi_remove_handle(multi_, t.easy);
     CURL* const easy = t.let_go();
-    if (t.plain() && spare_.size() < kSpareHandles) {
-      try {
-        spare_.push_back(easy);
-        return;
-      } catch (...) {
-      }
-    }
-    curl_easy_cleanup(easy);
+    if (t.plain())
+      spare_.give(easy);
+    else
+      curl_easy_cleanup(easy);
   }
   void leave(Transfer& t) {
     take_off(t);
@@ -385,9 +294,8 @@ class Multi final : public Client, public Reactor {
   }
 
   CURLM* multi_ = nullptr;
-  int epoll_ = -1;
   int64_t timer_at_ = -1;  // microseconds: a timer that rings too early is one that libcurl does not set again
-  std::vector<Socket> sockets_;
+  Sockets sockets_;
   int active_ = 0;
   std::string ca_file_;
   std::unordered_map<uint32_t, std::vector<core::EgressRule>> rules_;
@@ -396,30 +304,12 @@ class Multi final : public Client, public Reactor {
   Hosts hosts_;
   Deadlines deadlines_;
   std::deque<Transfer*> done_;
-  std::vector<CURL*> spare_;
+  Handles spare_;
 };
 
 }  // namespace
 
-}  // namespace dts::http
-
-// Called once in each courier, after the fork: libcurl is never set up in the postmaster.
-extern "C" __attribute__((visibility("default"))) dts::http::Client* dts_http_open(const char** why);
-
-extern "C" dts::http::Client* dts_http_open(const char** why) {
-  using namespace dts::http;
-  const SignalsBlocked blocked;
-  *why = "libcurl could not be set up";
-  if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK) return nullptr;
-  const curl_version_info_data* const v = curl_version_info(CURLVERSION_NOW);
-  if ((v->features & CURL_VERSION_ASYNCHDNS) == 0) {
-    *why = "libcurl was built without asynchronous name look-ups";
-    return nullptr;
-  }
-  if (v->version_num < 0x075500) {
-    *why = "libcurl is older than 7.85";
-    return nullptr;
-  }
+Client* open_reactor() noexcept {
   try {
     auto m = std::make_unique<Multi>();
     if (m->open()) return m.release();
@@ -427,3 +317,5 @@ extern "C" dts::http::Client* dts_http_open(const char** why) {
   }
   return nullptr;
 }
+
+}  // namespace dts::http

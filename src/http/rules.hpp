@@ -36,4 +36,11 @@ inline core::EgressRule rule_of(const RuleText& t) {
   return r;
 }
 
+inline std::vector<core::EgressRule> rules_of(const RuleText* texts, int n) {
+  std::vector<core::EgressRule> all;
+  all.reserve(static_cast<size_t>(n));
+  for (int i = 0; i < n; i++) all.push_back(rule_of(texts[i]));
+  return all;
+}
+
 }  // namespace dts::http

@@ -100,6 +100,8 @@ struct Transfer {
   void fail(Failure why, std::string what);
   /// Hides the values of secrets in all that has come back.
   void hide_secrets();
+  /// What has come back; its texts are ours.
+  [[nodiscard]] Response response() const;
   /// Gives back what belongs to one request, and the handle.
   CURL* let_go();
 

@@ -77,6 +77,8 @@ LaneInfo lane_with_priority(const Lane& lane, int priority);
 bool role_may(Oid role, Oid owner);
 bool is_admin(Oid role);
 bool is_monitor(Oid role);
+/// Whether the current role may see what belongs to `owner`: as above, or as a monitor.
+inline bool caller_sees(Oid owner) { return role_may(GetUserId(), owner) || is_monitor(GetUserId()); }
 
 /// Hooks of the transaction callbacks: what was read inside a transaction that changed definitions must not outlive it.
 void definitions_end(bool committed);
