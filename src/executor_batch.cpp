@@ -202,6 +202,18 @@ bool owner_may_run(Oid owner) {
   return may;
 }
 
+namespace {
+
+void forget_temporary_tables() {
+  begin_transaction();
+  PushActiveSnapshot(GetTransactionSnapshot());
+  ResetTempTableNamespace();
+  PopActiveSnapshot();
+  CommitTransactionCommand();
+}
+
+}  // namespace
+
 Turn run_batch(int lane_slot) {
   const store::LaneSlot& l = store::lanes[lane_slot];
   if (!l.used || l.db != MyDatabaseId || l.pool != self.pool || l.queue_slot < 0) return Turn::Nothing;
@@ -245,13 +257,7 @@ Turn run_batch(int lane_slot) {
   if (batch.n > 0) DTS_POINT("executor.committed");
   if (batch.n > 0) store::back_on(lane_slot);
   session_reset();
-  if (temporary) {
-    begin_transaction();
-    PushActiveSnapshot(GetTransactionSnapshot());
-    ResetTempTableNamespace();
-    PopActiveSnapshot();
-    CommitTransactionCommand();
-  }
+  if (temporary) forget_temporary_tables();
   if (leased.any) run_leased(leased.task, batch.lane);
   store::turn_charge(lane_slot, Max(GetCurrentTimestamp() - batch.began - kTurnUs, 0));
   pgstat_report_activity(STATE_IDLE, nullptr);

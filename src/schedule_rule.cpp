@@ -1,5 +1,7 @@
 #include "schedule_rule.hpp"
 
+#include "core/timing_parse.hpp"
+
 namespace dts {
 
 namespace {

@@ -10,6 +10,17 @@ extern "C" PGDLLEXPORT void dts_scheduler_main(Datum arg);
 
 namespace dts {
 
+// ---- scheduler_start.cpp
+
+/// Everything that must be done before tasks may be claimed. Leaves the gate open, or closed with the reason.
+void start_up(store::DatabaseSlot* database);
+
+// ---- scheduler_timers.cpp (the timers themselves: scheduler_timers.hpp)
+
+/// Ends what waited too long, and sets the alarm anew. Cleared first: who sets it meanwhile sets it for later looks. What expires between
+/// the two looks is for the second one.
+void expire(store::DatabaseSlot* database);
+
 // ---- scheduler_pools.cpp: how many executors each owner has
 
 /// Starts and retires executors. Returns when to look again, in ms; -1: when told.

@@ -118,6 +118,36 @@ bool check_site(char* why, size_t size) {
   return ours;
 }
 
+namespace {
+
+/// A lane from a row of list_lanes.
+store::LaneInfo lane_row(uint64 i) {
+  bool null = false;
+  return {DatumGetInt32(pg::column(i, 1, &null)),
+          DatumGetObjectId(pg::column(i, 2, &null)),
+          DatumGetInt32(pg::column(i, 3, &null)),
+          static_cast<int16>(DatumGetInt32(pg::column(i, 4, &null))),
+          DatumGetInt32(pg::column(i, 6, &null)),
+          store::tenant_hash(TextDatumGetCString(pg::column(i, 7, &null))),
+          static_cast<core::Runner>(DatumGetInt16(pg::column(i, 8, &null))),
+          store::labels_of(TextDatumGetCString(pg::column(i, 9, &null)))};
+}
+
+/// Earliest first: where the table is too small, it holds the lanes that are due soonest.
+pg::Statement lanes_with_rows{
+    "WITH RECURSIVE l AS ((SELECT t.lane FROM dts.task t WHERE t.state = 0 ORDER BY t.lane LIMIT 1) UNION ALL "
+    "SELECT (SELECT t.lane FROM dts.task t WHERE t.state = 0 AND t.lane > l.lane ORDER BY t.lane LIMIT 1) FROM l WHERE l.lane IS NOT "
+    "NULL) "
+    "SELECT d.id, d.owner::oid, d.queue, d.priority, f.run_at, d.handler, d.tenant, d.runner, d.requires, q.id, q.name, q.paused, "
+    "q.durable, q.history, q.batch_size FROM l JOIN dts.lane d ON d.id = l.lane "
+    "JOIN dts.queue q ON q.id = d.queue "
+    "CROSS JOIN LATERAL (SELECT t.run_at FROM dts.task t WHERE t.lane = d.id AND t.state = 0 ORDER BY t.run_at LIMIT 1) f "
+    "WHERE NOT q.paused ORDER BY f.run_at",
+    0,
+    {}};
+
+}  // namespace
+
 TimestampTz list_lanes() {
   static long pace_ms = 0;
   const TimestampTz now = GetCurrentTimestamp();
@@ -128,30 +158,9 @@ TimestampTz list_lanes() {
   Oid refused[64];
   int refusals = 0;
   in_transaction("listing lanes", [&] {
-    // Earliest first: where the table is too small, it holds the lanes that are due soonest.
-    static pg::Statement with_rows{
-        "WITH RECURSIVE l AS ((SELECT t.lane FROM dts.task t WHERE t.state = 0 ORDER BY t.lane LIMIT 1) UNION ALL "
-        "SELECT (SELECT t.lane FROM dts.task t WHERE t.state = 0 AND t.lane > l.lane ORDER BY t.lane LIMIT 1) FROM l WHERE l.lane IS NOT "
-        "NULL) "
-        "SELECT d.id, d.owner::oid, d.queue, d.priority, f.run_at, d.handler, d.tenant, d.runner, d.requires, q.id, q.name, q.paused, "
-        "q.durable, q.history, q.batch_size FROM l JOIN dts.lane d ON "
-        "d.id = "
-        "l.lane "
-        "JOIN dts.queue q ON q.id = d.queue "
-        "CROSS JOIN LATERAL (SELECT t.run_at FROM dts.task t WHERE t.lane = d.id AND t.state = 0 ORDER BY t.run_at LIMIT 1) f "
-        "WHERE NOT q.paused ORDER BY f.run_at",
-        0,
-        {}};
-    each_row(with_rows, nullptr, [&](uint64 i) {
+    each_row(lanes_with_rows, nullptr, [&](uint64 i) {
       bool null = false;
-      const store::LaneInfo lane{DatumGetInt32(pg::column(i, 1, &null)),
-                                 DatumGetObjectId(pg::column(i, 2, &null)),
-                                 DatumGetInt32(pg::column(i, 3, &null)),
-                                 static_cast<int16>(DatumGetInt32(pg::column(i, 4, &null))),
-                                 DatumGetInt32(pg::column(i, 6, &null)),
-                                 store::tenant_hash(TextDatumGetCString(pg::column(i, 7, &null))),
-                                 static_cast<core::Runner>(DatumGetInt16(pg::column(i, 8, &null))),
-                                 store::labels_of(TextDatumGetCString(pg::column(i, 9, &null)))};
+      const store::LaneInfo lane = lane_row(i);
       const TimestampTz due = DatumGetTimestampTz(pg::column(i, 5, &null));
       if (store::lane_slot_of(MyDatabaseId, lane.lane) >= 0) return;
       if (std::find(refused, refused + refusals, lane.owner) == refused + refusals) {

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "core/calendar.hpp"
-#include "core/timing_parse.hpp"
+#include "core/timing_cron.hpp"
 
 namespace dts::core {
 

@@ -1,6 +1,7 @@
 #include "store/agenda.hpp"
 
 #include "settings.hpp"
+#include "store/agenda_sets.hpp"
 #include "store/list.hpp"
 #include "store/touch.hpp"
 
@@ -10,32 +11,14 @@ extern "C" {
 
 namespace dts::store {
 
+DatabaseAgenda* agendas = nullptr;
+
 namespace {
 
 constexpr uint32 kCells = 8192;
 constexpr uint32 kFlag = 1U << 31;
 
-/// The agenda of one database, at the place of its DatabaseSlot.
-struct DatabaseAgenda {
-  LWLock lock;
-  pg_atomic_uint32 any;         // something is in a set
-  pg_atomic_uint32 told;        // the scheduler was told since it last looked
-  pg_atomic_uint64 not_before;  // the next round: rounds that decide nothing are paced
-  pg_atomic_uint64 held_until;  // the ids in Held are looked at then
-  pg_atomic_uint64 edges;       // 0: there are no edges. Else there may be, and it moves whenever somebody writes some
-  pg_atomic_uint32 writers;     // open transactions that may have written edges
-  int32 held_ms;                // pace of Held: 1, 2, 4 ... 1000
-  int32 failures;
-  Agenda agenda;
-};
-
-DatabaseAgenda* agendas = nullptr;
 pg_atomic_uint32* cells = nullptr;
-
-DatabaseAgenda* mine() {
-  DatabaseSlot* const d = shared == nullptr ? nullptr : database_slot(MyDatabaseId, true);
-  return d == nullptr ? nullptr : &agendas[d - databases];
-}
 
 uint32 cell_of(int64 id) {
   struct {
@@ -65,10 +48,6 @@ TransactionList<NotedRange> notes;
 int64 child_lo = 0, child_hi = 0;
 bool any_child = false;
 
-/// What agenda_take gave and an abort gives back.
-Agenda taken_agenda;
-bool has_taken = false;
-
 uint32 enter(int64 id) {
   const uint32 cell = cell_of(id);
   if (has(entered, cell)) return cell;
@@ -90,12 +69,6 @@ bool leave(uint32 cell) {
     wanted = count == 0 ? 0 : count | (old & kFlag);
   } while (!pg_atomic_compare_exchange_u32(&cells[cell], &old, wanted));
   return (old & kFlag) != 0;
-}
-
-core::Key key(int64 id) { return {id, 0}; }
-
-void add(DatabaseAgenda& a, Note note, int64 lo, int64 hi) {
-  a.agenda.set[static_cast<int>(note)].add(key(lo), core::Key{hi, 0}, core::kMax);
 }
 
 void forget() {
@@ -123,11 +96,11 @@ bool leave_all(DatabaseAgenda& a, bool committed) {
   for (int i = 0; i < on_overlap.n; i++) {
     const Noted& o = on_overlap.items[i];
     if (!has(flagged, cell_of(o.id))) continue;
-    add(a, o.note, o.id, o.id);
+    agenda_add(a, o.note, o.id, o.id);
     noted = true;
   }
   if (submitted_late && any_child) {
-    add(a, Note::Deep, child_lo, child_hi);
+    agenda_add(a, Note::Deep, child_lo, child_hi);
     noted = true;
   }
   return noted;
@@ -194,7 +167,7 @@ void agenda_note(Note note, int64 lo, int64 hi) {
 bool agenda_active() { return any_entered || writer || any_child || has_taken || notes.n > 0; }
 
 void edges_raise() {
-  DatabaseAgenda* const a = writer ? nullptr : mine();
+  DatabaseAgenda* const a = writer ? nullptr : own_agenda();
   if (a == nullptr) return;
   touch_register();
   // Counted as a writer first: the scheduler's proof reads in the other order.
@@ -204,20 +177,20 @@ void edges_raise() {
 }
 
 bool edges_exist() {
-  DatabaseAgenda* const a = mine();
+  DatabaseAgenda* const a = own_agenda();
   pg_memory_barrier();
   return a == nullptr || pg_atomic_read_u64(&a->edges) != 0;
 }
 
 bool edges_quiet(uint64* proof) {
-  DatabaseAgenda* const a = mine();
+  DatabaseAgenda* const a = own_agenda();
   if (a == nullptr) return false;
   *proof = pg_atomic_fetch_add_u64(&a->edges, 0);
   return *proof != 0 && pg_atomic_fetch_add_u32(&a->writers, 0) == 0;
 }
 
 void edges_none(uint64 proof) {
-  DatabaseAgenda* const a = mine();
+  DatabaseAgenda* const a = own_agenda();
   if (a != nullptr) pg_atomic_compare_exchange_u64(&a->edges, &proof, 0);
 }
 
@@ -226,7 +199,7 @@ void agenda_end(bool committed) {
     if (any_child || on_overlap.n > 0) forget();
     return;
   }
-  DatabaseAgenda* const a = mine();
+  DatabaseAgenda* const a = own_agenda();
   if (a == nullptr) {
     forget();
     return;
@@ -235,7 +208,7 @@ void agenda_end(bool committed) {
   bool noted = leave_all(*a, committed);
   if (committed)
     for (int i = 0; i < notes.n; i++) {
-      add(*a, notes.items[i].note, notes.items[i].lo, notes.items[i].hi);
+      agenda_add(*a, notes.items[i].note, notes.items[i].lo, notes.items[i].hi);
       noted = true;
     }
   if (!committed && has_taken)
@@ -253,79 +226,6 @@ void agenda_end(bool committed) {
   if (writer) pg_atomic_fetch_sub_u32(&a->writers, 1);
   forget();
   if (noted) tell(*a);
-}
-
-bool agenda_take(Agenda* out) {
-  DatabaseAgenda* const a = mine();
-  if (a == nullptr || pg_atomic_read_u32(&a->any) == 0) return false;
-  const TimestampTz now = GetCurrentTimestamp();
-  LWLockAcquire(&a->lock, LW_EXCLUSIVE);
-  bool got = false, left = false;
-  for (int k = 0; k < kNotes; k++) {
-    taken_agenda.set[k].clear();
-    const bool wait = k == static_cast<int>(Note::Held) && static_cast<TimestampTz>(pg_atomic_read_u64(&a->held_until)) > now;
-    if (wait) {
-      left |= !a->agenda.set[k].empty();
-      continue;
-    }
-    got |= !a->agenda.set[k].empty();
-    taken_agenda.set[k] = a->agenda.set[k];
-    a->agenda.set[k].clear();
-    if (k == static_cast<int>(Note::Held)) {
-      pg_atomic_write_u64(&a->held_until, 0);
-      if (taken_agenda.set[k].empty()) a->held_ms = 0;
-    }
-  }
-  pg_atomic_write_u32(&a->any, left ? 1 : 0);
-  LWLockRelease(&a->lock);
-  has_taken = got;
-  *out = taken_agenda;
-  return got;
-}
-
-bool agenda_due(Oid db, TimestampTz now, TimestampTz* at) {
-  *at = 0;
-  DatabaseSlot* const d = shared == nullptr ? nullptr : database_slot(db, false);
-  if (d == nullptr) return false;
-  DatabaseAgenda& a = agendas[d - databases];
-  if (own_slot < 0) {  // the scheduler: whoever adds from now on tells it again
-    pg_atomic_write_u32(&a.told, 0);
-    pg_memory_barrier();
-  }
-  if (pg_atomic_read_u32(&a.any) == 0) return false;
-  const auto paced = static_cast<TimestampTz>(pg_atomic_read_u64(&a.not_before));
-  bool others = false;
-  for (int k = 0; k < static_cast<int>(Note::Held); k++) others |= !a.agenda.set[k].empty();
-  const auto held = static_cast<TimestampTz>(pg_atomic_read_u64(&a.held_until));
-  *at = Max(paced, others ? 0 : held);
-  if (*at <= now) return true;
-  if (own_slot >= 0 && pg_atomic_exchange_u32(&a.told, 1) == 0) tell_scheduler(db, kAgenda);  // it has the timer
-  return false;
-}
-
-void agenda_pace(Round round) {
-  DatabaseAgenda* const a = mine();
-  if (a == nullptr) return;
-  a->failures = round == Round::Failed ? Min(a->failures + 1, 20) : 0;
-  const int64 pause = round == Round::Decided ? 0 : round == Round::Nothing ? 500 : Min(1000LL << Min(a->failures, 10), 1000000LL);
-  pg_atomic_write_u64(&a->not_before, pause == 0 ? 0 : static_cast<uint64>(GetCurrentTimestamp() + pause));
-}
-
-int agenda_slice() {
-  const DatabaseAgenda* const a = mine();
-  return a == nullptr ? 1000 : Max(1000 >> Min(a->failures, 10), 1);
-}
-
-void agenda_everything(Oid db) {
-  DatabaseSlot* const d = shared == nullptr ? nullptr : database_slot(db, true);
-  if (d == nullptr) return;
-  DatabaseAgenda& a = agendas[d - databases];
-  pg_atomic_fetch_add_u64(&a.edges, 1);
-  LWLockAcquire(&a.lock, LW_EXCLUSIVE);
-  add(a, Note::Deep, core::kMin, core::kMax);
-  LWLockRelease(&a.lock);
-  pg_atomic_write_u32(&a.any, 1);
-  tell_scheduler(db, kAgenda);
 }
 
 }  // namespace dts::store

@@ -1,8 +1,7 @@
 #include "store/keys.hpp"
 
-#include "pg/point.hpp"
 #include "settings.hpp"
-#include "store/definitions.hpp"
+#include "store/key_slots.hpp"
 #include "store/policy.hpp"
 
 extern "C" {
@@ -53,50 +52,14 @@ bool took(int64 key) {
   return false;
 }
 
-// ---- keys in shared memory
-
-int bucket_count() { return Max(1, settings::max_keys / kKeysInBucket); }
-
-KeyBucket& bucket_of(Oid db, int64 key) { return key_buckets[(static_cast<uint64>(key) ^ db) % static_cast<uint64>(bucket_count())]; }
-
-/// The key's slot; `make`: or one that nobody needs. Needs the bucket's lock.
-KeySlot* find(KeyBucket& b, Oid db, int64 key, bool make) {
-  KeySlot* spare = nullptr;
-  for (KeySlot& s : b.slot) {
-    if (s.key == key && s.db == db) return &s;
-    if (s.held == 0 && (spare == nullptr || s.key == 0)) spare = &s;
-  }
-  if (!make || spare == nullptr) return nullptr;
-  *spare = KeySlot{};
-  spare->key = key;
-  spare->db = db;
-  spare->most = 1;
-  return spare;
-}
-
-DatabaseSlot* database() { return database_slot(MyDatabaseId, false); }
-
-/// Callbacks come here: no allocation, no error.
-void agenda_add(int64 key) {
-  DatabaseSlot* const d = database();
-  if (d == nullptr) return;
-  LWLockAcquire(&shared->key_lock, LW_EXCLUSIVE);
-  bool known = d->keys_all;
-  for (int i = 0; i < d->key_count && !known; i++) known = d->key_notes[i] == key;
-  if (!known && d->key_count < kKeyNotes)
-    d->key_notes[d->key_count++] = key;
-  else if (!known)
-    d->keys_all = true;
-  LWLockRelease(&shared->key_lock);
-  tell_scheduler(MyDatabaseId, kKeys);
-}
+// ---- places
 
 enum class Take { Taken, Full, NoRoom };
 
 Take take(int64 key, int64 task, int32 most) {
   KeyBucket& b = bucket_of(MyDatabaseId, key);
   LWLockAcquire(&b.lock, LW_EXCLUSIVE);
-  KeySlot* const s = find(b, MyDatabaseId, key, true);
+  KeySlot* const s = find_key(b, MyDatabaseId, key, true);
   Take t = Take::NoRoom;
   if (s != nullptr) {
     s->most = most;
@@ -113,7 +76,7 @@ Take take(int64 key, int64 task, int32 most) {
 void give(int64 key) {
   KeyBucket& b = bucket_of(MyDatabaseId, key);
   LWLockAcquire(&b.lock, LW_EXCLUSIVE);
-  KeySlot* const s = find(b, MyDatabaseId, key, false);
+  KeySlot* const s = find_key(b, MyDatabaseId, key, false);
   bool look = false;
   if (s != nullptr && s->held > 0) {
     s->held--;
@@ -121,91 +84,25 @@ void give(int64 key) {
     s->look = false;
   }
   LWLockRelease(&b.lock);
-  if (look) agenda_add(key);
+  if (look) note_key(key);
 }
 
 /// A parked row is there for all to see. Whoever holds the key may have looked before: he is told to have it looked at again.
 void told(int64 key, int64 task) {
   KeyBucket& b = bucket_of(MyDatabaseId, key);
   LWLockAcquire(&b.lock, LW_EXCLUSIVE);
-  KeySlot* const s = find(b, MyDatabaseId, key, false);
+  KeySlot* const s = find_key(b, MyDatabaseId, key, false);
   const bool full = s != nullptr && s->held >= s->most;
   b.told++;
   if (s != nullptr) s->from = Min(s->from, task);
   if (full) s->look = true;
   LWLockRelease(&b.lock);
-  if (!full) agenda_add(key);
-}
-
-struct Look {
-  int32 held = 0;
-  int64 from = 0;
-  uint64 told = 0;
-};
-/// What comes after this is noticed: `look` is set again. With `unless_full`, a full key is left to those who hold it.
-Look look_begin(int64 key, int32 unless_full) {
-  KeyBucket& b = bucket_of(MyDatabaseId, key);
-  LWLockAcquire(&b.lock, LW_EXCLUSIVE);
-  KeySlot* const s = find(b, MyDatabaseId, key, false);
-  const Look l = s == nullptr ? Look{} : Look{s->held, s->from, b.told};
-  if (s != nullptr) s->look = unless_full > 0 && s->held >= unless_full;
-  LWLockRelease(&b.lock);
-  return l;
-}
-
-/// No task before `from` was parked when the look scanned. One that was parked meanwhile may have a lower id and leave no trace in the
-/// hint, when that was lower still: so the hint moves only if nothing was parked since the look began.
-void look_end(int64 key, const Look& look, int64 from) {
-  KeyBucket& b = bucket_of(MyDatabaseId, key);
-  LWLockAcquire(&b.lock, LW_EXCLUSIVE);
-  KeySlot* const s = find(b, MyDatabaseId, key, false);
-  if (s != nullptr && b.told == look.told) s->from = from;
-  LWLockRelease(&b.lock);
+  if (!full) note_key(key);
 }
 
 void mark_parked() {
-  DatabaseSlot* const d = database();
+  DatabaseSlot* const d = database_slot(MyDatabaseId, false);
   if (d != nullptr && pg_atomic_read_u32(&d->parked) == 0) pg_atomic_write_u32(&d->parked, 1);
-}
-
-/// Makes one parked row ready; it must be locked.
-void unpark(TaskTable& tasks, const Task& parked) {
-  const Lane* const lane = lane_by_id(parked.lane);
-  if (lane == nullptr) return;
-  const LaneInfo info = lane->info;
-  Task ready = parked;
-  ready.state = core::State::Ready;
-  ready.run_at = Max(parked.run_at, GetCurrentTimestamp());
-  tasks.update(parked, ready, info, info);
-  note(parked.ckey, parked.id, Did::Unparked);
-}
-
-/// Makes up to n parked tasks of a key ready, lowest ids first; with fifo only the lowest of all its tasks, if it is parked.
-void unpark_next(TaskTable& tasks, int64 key, int64 except, const KeyPolicy& policy, int n, const Look& look) {
-  constexpr int kTries = 16;
-  int64 id[kTries];
-  core::State state[kTries];
-  int64 from = policy.fifo ? 0 : look.from;
-  bool skipped = policy.fifo;
-  for (int got = kTries; got == kTries && n > 0;) {
-    got = tasks.of_key(key, from, kTries, id, state);
-    for (int i = 0; i < got && n > 0; i++) {
-      from = id[i] + 1;
-      if (id[i] == except) continue;
-      if (policy.fifo && state[i] != core::State::Parked) return;  // the head is ready, or runs
-      if (state[i] != core::State::Parked) continue;
-      Task t;
-      if (tasks.lock_parked(id[i], &t)) {
-        unpark(tasks, t);
-        n--;
-      } else {
-        skipped = true;  // whoever has locked it has it looked at when he is done
-      }
-      if (policy.fifo) return;
-    }
-  }
-  DTS_POINT("keys.scanned");
-  if (!skipped) look_end(key, look, from);
 }
 
 }  // namespace
@@ -235,7 +132,7 @@ bool key_busy(int64 key, const KeyPolicy& policy) {
   if (shared == nullptr) return false;
   KeyBucket& b = bucket_of(MyDatabaseId, key);
   LWLockAcquire(&b.lock, LW_SHARED);
-  const KeySlot* const s = find(b, MyDatabaseId, key, false);
+  const KeySlot* const s = find_key(b, MyDatabaseId, key, false);
   const bool busy = s != nullptr && s->held >= policy.most;
   LWLockRelease(&b.lock);
   return busy;
@@ -284,12 +181,12 @@ void keys_subabort(SubTransactionId subid) {
 void key_left(TaskTable& tasks, const Task& t, const LaneInfo& lane, bool again) {
   if (shared == nullptr) return;
   if (t.state == core::State::Leased) note(t.ckey, t.id, Did::Left);
-  const DatabaseSlot* const d = database();
+  const DatabaseSlot* const d = database_slot(MyDatabaseId, false);
   if (d == nullptr || pg_atomic_read_u32(const_cast<pg_atomic_uint32*>(&d->parked)) == 0) return;
   const KeyPolicy policy = key_policy(lane);
   if (policy.fifo && again) return;  // it stays the head
   if (own_slot >= 0 && GetCurrentTransactionNestLevel() == 1)
-    unpark_next(tasks, t.ckey, t.id, policy, 1, look_begin(t.ckey, 0));
+    unpark_next(tasks, t.ckey, t.id, policy);
   else
     note(t.ckey, t.id, Did::Parked);  // a user's open transaction should hold no row but the one it ended
 }
@@ -300,53 +197,18 @@ void key_parked(int64 key, int64 task) {
   note(key, task, Did::Parked);
 }
 
-int keys_to_look_at(int64* out, int max, bool* all) {
-  DatabaseSlot* const d = database();
-  LWLockAcquire(&shared->key_lock, LW_EXCLUSIVE);
-  *all = d->keys_all;
-  d->keys_all = false;
-  const int n = Min(max, d->key_count);
-  memcpy(out, d->key_notes, sizeof(int64) * n);
-  memmove(d->key_notes, d->key_notes + n, sizeof(int64) * (d->key_count - n));
-  d->key_count -= n;
-  LWLockRelease(&shared->key_lock);
-  return n;
-}
-
-void look_at_key(TaskTable& tasks, int64 key) {
-  Task any;
-  int64 id = 0;
-  core::State state{};
-  // Its queue says how many places it has; any of its tasks knows the queue. One that ends between the two is not there to ask.
-  do {
-    if (tasks.of_key(key, 0, 1, &id, &state) == 0) return;
-  } while (!tasks.read(id, &any));
-  const Lane* const lane = lane_by_id(any.lane);
-  if (lane == nullptr) return;
-  const KeyPolicy policy = key_policy(lane->info);
-  const Look look = look_begin(key, policy.most);
-  if (look.held < policy.most) unpark_next(tasks, key, 0, policy, policy.most - look.held, look);
-}
-
 void key_taken(int64 key, int64 task) { (void)take(key, task, INT_MAX); }
 
-void look_at_all_keys(Oid db) {
-  DatabaseSlot* const d = database_slot(db, false);
-  if (d == nullptr) return;
-  LWLockAcquire(&shared->key_lock, LW_EXCLUSIVE);
-  d->keys_all = true;
-  LWLockRelease(&shared->key_lock);
-  tell_scheduler(db, kKeys);
-}
-
 void look_afresh(int64 key) { told(key, 0); }
+
+void key_unparked(int64 key, int64 task) { note(key, task, Did::Unparked); }
 
 int64 key_holder(int64 key, int* held) {
   *held = 0;
   if (shared == nullptr) return 0;
   KeyBucket& b = bucket_of(MyDatabaseId, key);
   LWLockAcquire(&b.lock, LW_SHARED);
-  const KeySlot* const s = find(b, MyDatabaseId, key, false);
+  const KeySlot* const s = find_key(b, MyDatabaseId, key, false);
   if (s != nullptr) *held = s->held;
   const int64 holder = s == nullptr || s->held == 0 ? 0 : s->holder;
   LWLockRelease(&b.lock);

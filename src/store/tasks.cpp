@@ -5,142 +5,11 @@
 #include "store/keys.hpp"
 #include "store/definitions.hpp"
 #include "store/index_entries.hpp"
+#include "store/task_columns.hpp"
 
 namespace dts::store {
 
-namespace {
-
-enum Column {
-  kId,
-  kRunAt,
-  kSubmittedAt,
-  kLane,
-  kTimeout,
-  kHandler,
-  kFlags,
-  kState,
-  kKind,
-  kAttempt,
-  kMaxAttempts,
-  kCrashes,
-  kExpiresAt,
-  kLeaseUntil,
-  kToken,
-  kNeed,
-  kEdges,
-  kCkey,
-  kBatch,
-  kSql,
-  kArgs,
-  kExtra,
-  kColumns
-};
-
-struct KnownIndexes {
-  Oid task;
-  int n;
-  Oid all[8];
-  Oid pkey, claim, lease, expires, blocked, ckey, batch;
-};
-KnownIndexes indexes{};
-
-bool same_list(const List* list) {
-  if (list_length(list) != indexes.n) return false;
-  for (int i = 0; i < indexes.n; i++)
-    if (list_nth_oid(list, i) != indexes.all[i]) return false;
-  return true;
-}
-
-}  // namespace
-
 int64 next_task_id() { return nextval_internal(catalog().task_sequence, false); }
-
-TaskTable TaskTable::open(const char* what) {
-  PreventCommandIfReadOnly(what);
-  PreventCommandDuringRecovery(what);
-  TaskTable t = open_to_claim();
-  if (!HaveRegisteredOrActiveSnapshot()) t.held_ = RegisterSnapshot(GetTransactionSnapshot());
-  return t;
-}
-
-TaskTable TaskTable::open_to_claim() {
-  TaskTable t;
-  t.heap_ = open_table(catalog().task, RowExclusiveLock, kColumns);
-  t.classify();
-  return t;
-}
-
-TaskTable TaskTable::open_to_read() {
-  TaskTable t;
-  t.mode_ = AccessShareLock;
-  t.heap_ = open_table(catalog().task, AccessShareLock, kColumns);
-  t.classify();
-  return t;
-}
-
-/// Finds our indexes by name, and again whenever the table's list of indexes changes (REINDEX CONCURRENTLY swaps them).
-void TaskTable::classify() {
-  List* const list = RelationGetIndexList(heap_);
-  if (indexes.task != RelationGetRelid(heap_) || indexes.n == 0 || !same_list(list)) {
-    indexes = KnownIndexes{};
-    int others = 0;
-    ListCell* cell = nullptr;
-    foreach (cell, list) {
-      const Oid oid = lfirst_oid(cell);
-      const char* const name = get_rel_name(oid);
-      Oid* place = nullptr;
-      if (name == nullptr)
-        others++;
-      else if (strcmp(name, "task_pkey") == 0)
-        place = &indexes.pkey;
-      else if (strcmp(name, "task_claim") == 0)
-        place = &indexes.claim;
-      else if (strcmp(name, "task_lease") == 0)
-        place = &indexes.lease;
-      else if (strcmp(name, "task_expires") == 0)
-        place = &indexes.expires;
-      else if (strcmp(name, "task_blocked") == 0)
-        place = &indexes.blocked;
-      else if (strcmp(name, "task_ckey") == 0)
-        place = &indexes.ckey;
-      else if (strcmp(name, "task_batch") == 0)
-        place = &indexes.batch;
-      else
-        others++;
-      if (place != nullptr) *place = oid;
-      if (indexes.n < static_cast<int>(lengthof(indexes.all))) indexes.all[indexes.n++] = oid;
-    }
-    if (!OidIsValid(indexes.pkey) || !OidIsValid(indexes.claim))
-      ereport(ERROR,
-              (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("an index of dts.task is missing"),
-               errdetail("dts needs the indexes dts.task_pkey and dts.task_claim."), errhint("Make them again under their old names.")));
-    // Stays 0 if anything is unusual, so that the next open looks again and inserts go the general way.
-    if (others == 0 && list_length(list) == 7) indexes.task = RelationGetRelid(heap_);
-  }
-  plain_ = indexes.task == RelationGetRelid(heap_);
-  pkey_ = claim_ = lease_ = expires_ = blocked_ = ckey_ = batch_ = nullptr;
-  list_free(list);
-}
-
-void TaskTable::close() {
-  for (Relation r : {pkey_, claim_, lease_, expires_, blocked_, ckey_, batch_})
-    if (r != nullptr) index_close(r, NoLock);
-  table_close(heap_, NoLock);
-  heap_ = nullptr;
-  if (held_ != nullptr) UnregisterSnapshot(held_);
-  held_ = nullptr;
-}
-
-namespace {
-Relation need(Relation& r, Oid oid, LOCKMODE mode = RowExclusiveLock) {
-  if (r == nullptr) r = index_open(oid, mode);
-  return r;
-}
-}  // namespace
-
-Relation TaskTable::claim_index() { return need(claim_, indexes.claim); }
-Relation TaskTable::id_index() { return need(pkey_, indexes.pkey, mode_); }
-Relation TaskTable::blocked_index() { return need(blocked_, indexes.blocked, mode_); }
 
 HeapTuple TaskTable::form(const Task& t) const {
   Datum values[kColumns];
@@ -186,28 +55,28 @@ void TaskTable::insert_index_entries(HeapTuple tuple, const Task& t) {
     return;
   }
   const Datum id = Int64GetDatum(t.id);
-  insert_entry(need(pkey_, indexes.pkey), heap_, tuple, &id, true);
+  insert_entry(need(pkey_, task_indexes.pkey), heap_, tuple, &id, true);
   if (t.state == core::State::Ready) {
     const Datum key[] = {Int32GetDatum(t.lane), TimestampTzGetDatum(t.run_at), id};
-    insert_entry(need(claim_, indexes.claim), heap_, tuple, key, false);
+    insert_entry(need(claim_, task_indexes.claim), heap_, tuple, key, false);
   }
   if (t.state == core::State::Leased) {  // has_lease always: see the lease path of the executor
     const Datum until = TimestampTzGetDatum(t.lease_until);
-    insert_entry(need(lease_, indexes.lease), heap_, tuple, &until, false);
+    insert_entry(need(lease_, task_indexes.lease), heap_, tuple, &until, false);
   }
   if (t.state == core::State::Blocked || t.state == core::State::Waiting)
-    insert_entry(need(blocked_, indexes.blocked), heap_, tuple, &id, false);
+    insert_entry(need(blocked_, task_indexes.blocked), heap_, tuple, &id, false);
   if (t.ckey != 0) {
     const Datum key[] = {Int64GetDatum(t.ckey), id};
-    insert_entry(need(ckey_, indexes.ckey), heap_, tuple, key, false);
+    insert_entry(need(ckey_, task_indexes.ckey), heap_, tuple, key, false);
   }
   if (t.batch != 0) {
     const Datum key[] = {Int64GetDatum(t.batch), id};
-    insert_entry(need(batch_, indexes.batch), heap_, tuple, key, false);
+    insert_entry(need(batch_, task_indexes.batch), heap_, tuple, key, false);
   }
   if (t.has_expires) {
     const Datum at = TimestampTzGetDatum(t.expires_at);
-    insert_entry(need(expires_, indexes.expires), heap_, tuple, &at, false);
+    insert_entry(need(expires_, task_indexes.expires), heap_, tuple, &at, false);
   }
 }
 
@@ -266,7 +135,7 @@ template <class F>
 bool TaskTable::fetch(int64 id, Snapshot snapshot, F&& f) {
   ScanKeyData key;
   ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
-  need(pkey_, indexes.pkey, mode_);
+  need(pkey_, task_indexes.pkey, mode_);
   TupleTableSlot* const slot = table_slot_create(heap_, nullptr);
   IndexScanDesc const scan = DTS_INDEX_BEGINSCAN(heap_, pkey_, snapshot, 1);
   index_rescan(scan, &key, 1, nullptr, 0);
@@ -329,7 +198,7 @@ int TaskTable::of_key(int64 ckey, int64 from, int max, int64* id, core::State* s
   ScanKeyData keys[2];
   ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(ckey));
   ScanKeyInit(&keys[1], 2, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(from));
-  need(ckey_, indexes.ckey, mode_);
+  need(ckey_, task_indexes.ckey, mode_);
   const Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
   TupleTableSlot* const slot = table_slot_create(heap_, nullptr);
   IndexScanDesc const scan = DTS_INDEX_BEGINSCAN(heap_, ckey_, snapshot, 2);

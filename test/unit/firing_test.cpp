@@ -7,6 +7,7 @@
 #include <string>
 
 #include "core/calendar_parse.hpp"
+#include "core/timing_parse.hpp"
 #include "libc_zone.hpp"
 
 using namespace dts::core;
