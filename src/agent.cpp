@@ -24,7 +24,7 @@ Granted granted() {
   const Datum values[] = {ObjectIdGetDatum(GetUserId())};
   MemoryContext const memory = CurrentMemoryContext;
   Granted g{};
-  const pg::AsOwner as(store::catalog().owner);
+  const pg::AsOwner as(store::catalog().owner, pg::Plans::ByKey);
   SPI_connect();
   g.n = static_cast<int>(all.run(values, nullptr, true));
   g.id = static_cast<Datum*>(MemoryContextAlloc(memory, sizeof(Datum) * (g.n + 1)));
@@ -123,7 +123,7 @@ void show_presence(const Agent& a) {
       {OIDOID, TEXTOID, INT4ARRAYOID, TEXTARRAYOID}};
   const Datum values[] = {ObjectIdGetDatum(GetUserId()), CStringGetTextDatum(a.name), a.queues, a.labels};
   const char nulls[] = {' ', ' ', a.queues == 0 ? 'n' : ' ', a.labels == 0 ? 'n' : ' ', '\0'};
-  const pg::AsOwner as(store::catalog().owner);
+  const pg::AsOwner as(store::catalog().owner, pg::Plans::ByKey);
   SPI_connect();
   seen.run(values, nulls, true);
   SPI_finish();

@@ -40,13 +40,6 @@ pg::Statement due_schedules{
 /// DROP EXTENSION takes the locks of our tables in an order of its own: we give way before the server looks for a deadlock.
 void give_way() { (void)set_config_option("lock_timeout", "400ms", PGC_SUSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false); }
 
-/// Plans by key, made once: the statistics are of tables that were empty a minute ago, or of other arrays.
-void by_key() {
-  for (const char* way : {"enable_seqscan", "enable_hashjoin", "enable_mergejoin"})
-    (void)set_config_option(way, "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
-  (void)set_config_option("plan_cache_mode", "force_generic_plan", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
-}
-
 /// Looks at up to `slice_size` schedules that are due. Returns how many; -1 if the slice failed.
 int fire_slice(TimestampTz now, Cursor* from) {
   int n = 0;
@@ -55,7 +48,7 @@ int fire_slice(TimestampTz now, Cursor* from) {
     give_way();
     // What the mark says and what was submitted are one commit: a crash loses both or neither.
     (void)set_config_option("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
-    by_key();
+    pg::plan_by_key(GUC_ACTION_LOCAL);
     MemoryContext const memory = CurrentMemoryContext;
     auto* const turns = static_cast<Turn*>(palloc0(sizeof(Turn) * slice_size));
     auto* const d = new (palloc(sizeof(core::Decision))) core::Decision();

@@ -53,7 +53,7 @@ int past_end(const Call& c, bool* by_agent) {
       {INT8OID, UUIDOID}};
   const Datum values[] = {Int64GetDatum(c.task), UUIDPGetDatum(&c.token)};
   int outcome = 0;
-  const pg::AsOwner as(store::catalog().owner);
+  const pg::AsOwner as(store::catalog().owner, pg::Plans::ByKey);
   SPI_connect();
   if (past.run(values, nullptr, true) > 0) {
     bool null = false;
@@ -230,7 +230,7 @@ DTS_FUNCTION(dts_heartbeat) {
   if (PG_ARGISNULL(1)) return Datum{0};
   const Datum values[] = {PG_GETARG_DATUM(1), ObjectIdGetDatum(GetUserId())};
   auto* const info = reinterpret_cast<ReturnSetInfo*>(fcinfo->resultinfo);
-  const pg::AsOwner as(store::catalog().owner);
+  const pg::AsOwner as(store::catalog().owner, pg::Plans::ByKey);
   SPI_connect();
   const uint64 rows = renew.run(values, nullptr, true);
   for (uint64 i = 0; i < rows; i++) tuplestore_puttuple(info->setResult, SPI_tuptable->vals[i]);

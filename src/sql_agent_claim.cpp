@@ -82,7 +82,8 @@ pg::Statement hand_out{
     "c.now + NULLIF(t.timeout_ms, 0) * '1 ms'::interval, $3, $4::oid::regrole, $5 "
     "FROM unnest($1, $2) u(token, task) JOIN dts.task t ON t.id = u.task CROSS JOIN (SELECT pg_catalog.clock_timestamp() AS now OFFSET 0) "
     "c RETURNING *) "
-    "SELECT t.id, l.token, t.attempt::int, t.max_attempts::int, dts._kind_name(t.kind), q.name, dts._role_name(w.owner), h.name, "
+    "SELECT t.id, l.token, t.attempt::int, t.max_attempts::int, CASE t.kind WHEN 3 THEN 'command' ELSE 'external' END, q.name, "
+    "pg_catalog.pg_get_userbyid(w.owner)::text, h.name, "
     "ARRAY(SELECT a.value FROM jsonb_array_elements_text(CASE WHEN t.kind = 3 THEN t.args -> 'argv' ELSE '[]' END) WITH ORDINALITY "
     "a(value, n) ORDER BY a.n), "
     "CASE WHEN t.kind = 3 THEN COALESCE(t.args -> 'env', '{}') END, CASE WHEN t.kind = 3 THEN t.args ->> 'stdin' END, "
@@ -106,7 +107,7 @@ void hand_out_leases(FunctionCallInfo fcinfo, const Task* t, int n, const char* 
                           ObjectIdGetDatum(GetUserId()), CStringGetTextDatum(agent)};
   auto* const info = reinterpret_cast<ReturnSetInfo*>(fcinfo->resultinfo);
   CommandCounterIncrement();
-  const pg::AsOwner as(store::catalog().owner);
+  const pg::AsOwner as(store::catalog().owner, pg::Plans::ByKey);
   SPI_connect();
   const uint64 rows = hand_out.run(values, nullptr, true);
   for (uint64 i = 0; i < rows; i++) tuplestore_puttuple(info->setResult, SPI_tuptable->vals[i]);

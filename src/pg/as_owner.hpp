@@ -5,16 +5,26 @@
 
 namespace dts::pg {
 
+/// Plans that go by keys, whatever the statistics say: those are of tables that were empty a minute ago. Made once, for any arguments.
+inline void plan_by_key(GucAction until) {
+  for (const char* way : {"enable_seqscan", "enable_hashjoin", "enable_mergejoin"})
+    (void)set_config_option(way, "off", PGC_USERSET, PGC_S_SESSION, until, true, 0, false);
+  (void)set_config_option("plan_cache_mode", "force_generic_plan", PGC_USERSET, PGC_S_SESSION, until, true, 0, false);
+}
+
+enum class Plans { AsEver, ByKey };
+
 /// Switches upwards to `owner` with a pinned search_path. end() switches back; after an error the abort of the (sub)transaction does.
 class AsOwner {
  public:
-  explicit AsOwner(Oid owner) {
+  explicit AsOwner(Oid owner, Plans plans = Plans::AsEver) {
     GetUserIdAndSecContext(&user_, &context_);
     SetUserIdAndSecContext(owner, context_ | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
     snapshot_ = !ActiveSnapshotSet();
     if (snapshot_) PushActiveSnapshot(GetTransactionSnapshot());  // SPI wants an outer one
     level_ = NewGUCNestLevel();
     (void)set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+    if (plans == Plans::ByKey) plan_by_key(GUC_ACTION_SAVE);
   }
   void end() const {
     AtEOXact_GUC(false, level_);

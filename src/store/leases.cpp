@@ -72,7 +72,7 @@ void lease_left(const Task& t, const LaneInfo& lane, Outcome* o) {
       1,
       {UUIDOID}};
   const Datum values[] = {UUIDPGetDatum(&t.token)};
-  const pg::AsOwner as(catalog().owner);
+  const pg::AsOwner as(catalog().owner, pg::Plans::ByKey);
   SPI_connect();
   (o->state == core::State::Cancelled ? cancel : forget).run(values, nullptr, true);
   SPI_finish();
@@ -114,7 +114,7 @@ bool read_lease(const pg_uuid_t& token, Lease* out) {
   static pg::Statement read{
       "SELECT task, started_at, until, deadline, role::oid, agent FROM dts.lease WHERE token = $1 AND ended IS NULL", 1, {UUIDOID}};
   const Datum values[] = {UUIDPGetDatum(&token)};
-  const pg::AsOwner as(catalog().owner);
+  const pg::AsOwner as(catalog().owner, pg::Plans::ByKey);
   SPI_connect();
   const bool found = read.run(values, nullptr, true) == 1;
   if (found) {

@@ -47,7 +47,7 @@ def agents(bench, name):
         rates, cpus = {k: [] for k in SCRIPTS}, {k: [] for k in SCRIPTS}
         for turn in range(bench.repeats + 1):
             seconds = 1 if turn == 0 else bench.pick(2, 10)
-            n = seconds * (10_000 if size == 1 else 30_000)
+            n = seconds * (10_000 if size == 1 else 80_000)
             for label, script in SCRIPTS.items():
                 fill(dts, label, n)
                 cpu = dts.cpu()
