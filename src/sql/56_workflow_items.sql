@@ -63,6 +63,9 @@ CREATE FUNCTION dts._spawn(r dts.workflow_run, plan jsonb, x dts.workflow_node, 
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE i record; d jsonb; task jsonb; tasks jsonb[] := '{}'; kept int[]; w dts.workflow; child bigint; result bigint[] := '{}'; at_once int := (n #>> '{map,max_parallel}')::int; place int := 0;
 BEGIN
+    -- Each item works on a copy of what its task refers to, and not of all that the map was made from.
+    doc := doc || jsonb_build_object('nodes', (SELECT COALESCE(jsonb_object_agg(e.key, e.value), '{}') FROM jsonb_each(doc -> 'nodes') e
+        WHERE e.key IN (SELECT (string_to_array(split_part(split_part(f, ':-', 1), '?', 1), '.'))[2] FROM dts._references(n -> 'task') f WHERE f ~ '^nodes\.')));
     -- Items that succeeded in an earlier attempt of the run are kept.
     IF r.attempt > 1 AND NOT n ? 'repeat' THEN
         kept := ARRAY(SELECT y.idx FROM dts.workflow_node y, dts._item_outcome(y, n) o WHERE y.run = r.id AND y.node = x.node AND y.idx > 0 AND o.state = 'succeeded');
