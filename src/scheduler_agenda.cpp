@@ -52,28 +52,28 @@ TimestampTz look_at_changes() {
 namespace {
 
 /// Edges whose two ends are gone, and that nobody recorded: written while the parent ended, for a child that ended before anybody could
-/// look at it. They are found page by page, for there may be millions of others. (Subqueries, not joins: never a hash of all tasks.)
+/// look at it. They are found page by page, for there may be millions of others. One statement, one snapshot: however many edges come
+/// meanwhile, it looks at one page of them.
 void tidy_orphans() {
   static int64 child = 0, parent = 0;  // where the last page ended
   static pg::Statement page{
-      "SELECT child, parent FROM dts.dependency WHERE (child, parent) > ($1, $2) ORDER BY child, parent OFFSET 9999 LIMIT 1",
+      "WITH page AS MATERIALIZED (SELECT x.child, x.parent, x.outcome FROM dts.dependency x WHERE (x.child, x.parent) > ($1, $2) "
+      "ORDER BY x.child, x.parent LIMIT 10000), "
+      "gone AS MATERIALIZED (SELECT p.child, p.parent FROM page p WHERE p.outcome IS NULL AND (SELECT t.id FROM dts.task t WHERE t.id = "
+      "p.child) IS NULL AND (SELECT t.id FROM dts.task t WHERE t.id = p.parent) IS NULL), "
+      "free AS MATERIALIZED (SELECT x.child, x.parent FROM dts.dependency x, gone g WHERE x.parent = g.parent AND x.child = g.child FOR "
+      "UPDATE OF x SKIP LOCKED), "
+      "tidied AS (DELETE FROM dts.dependency d USING free f WHERE d.parent = f.parent AND d.child = f.child) "
+      "SELECT p.child, p.parent FROM page p OFFSET 9999",
       2,
       {INT8OID, INT8OID}};
-  static pg::Statement orphans{
-      "DELETE FROM dts.dependency d USING (SELECT x.parent, x.child FROM dts.dependency x WHERE (x.child, x.parent) > ($1, $2) AND "
-      "(x.child, x.parent) <= ($3, $4) AND x.outcome IS NULL AND (SELECT t.id FROM dts.task t WHERE t.id = x.child) IS NULL AND "
-      "(SELECT t.id FROM dts.task t WHERE t.id = x.parent) IS NULL FOR UPDATE OF x SKIP LOCKED) x "
-      "WHERE d.parent = x.parent AND d.child = x.child",
-      4,
-      {INT8OID, INT8OID, INT8OID, INT8OID}};
-  Datum range[] = {Int64GetDatum(child), Int64GetDatum(parent), Int64GetDatum(PG_INT64_MAX), Int64GetDatum(PG_INT64_MAX)};
+  const Datum from[] = {Int64GetDatum(child), Int64GetDatum(parent)};
   child = parent = 0;  // unless there is another page
-  each_row(page, range, [&](uint64 i) {
+  each_row(page, from, [&](uint64 i) {
     bool null = false;
-    range[2] = Int64GetDatum(child = DatumGetInt64(pg::column(i, 1, &null)));
-    range[3] = Int64GetDatum(parent = DatumGetInt64(pg::column(i, 2, &null)));
+    child = DatumGetInt64(pg::column(i, 1, &null));
+    parent = DatumGetInt64(pg::column(i, 2, &null));
   });
-  each_row(orphans, range, [](uint64) {});
 }
 
 }  // namespace
@@ -82,6 +82,7 @@ void tidy_dependencies() {
   uint64 proof = 0;
   const bool quiet = store::edges_quiet(&proof);
   in_transaction("tidying dependencies", [&] {
+    pg::plan_by_key(GUC_ACTION_LOCAL);
     // Left over where somebody held the edge, or the child was decided before its last parent ended.
     static pg::Statement left_over{
         "DELETE FROM dts.dependency d USING (SELECT x.parent, x.child FROM dts.dependency x WHERE x.outcome IS NOT NULL AND NOT EXISTS "

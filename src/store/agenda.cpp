@@ -223,7 +223,10 @@ void agenda_end(bool committed) {
     pg_atomic_write_u64(&a->held_until, static_cast<uint64>(GetCurrentTimestamp() + a->held_ms * 1000LL));
   }
   LWLockRelease(&a->lock);
-  if (writer) pg_atomic_fetch_sub_u32(&a->writers, 1);
+  if (writer) {
+    pg_atomic_fetch_sub_u32(&a->writers, 1);
+    pg_atomic_write_u32(&databases[a - agendas].activity, 1);  // what it left may be for the sweep alone
+  }
   forget();
   if (noted) tell(*a);
 }
