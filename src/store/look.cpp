@@ -55,13 +55,14 @@ class Look {
   Standing standing(int64 child) { return fetch(child, slot_); }
   TupleTableSlot* row() { return slot_; }
 
-  /// Whether the child has an edge that has no outcome yet, seen from the last one. Cheap, and right when it says yes.
-  bool waits(int64 child) {
+  /// What the last edge of a child that needs all of its parents says: none is left, that one has no outcome yet, or more has to be read.
+  enum class Glance { Nothing, Waits, Unclear };
+  Glance glance(int64 child) {
     Edge e;
     children_.of(child, true);
     while (children_.next(&e))
-      if (!e.counted) return e.outcome == kOpen;
-    return false;
+      if (!e.counted) return e.outcome == kOpen ? Glance::Waits : Glance::Unclear;
+    return Glance::Nothing;
   }
 
   Finding find(int64 child, const Standing& s, Depth depth) {
@@ -219,13 +220,15 @@ int look_and_move(TaskTable& tasks, EdgeTable& edges, const Candidate* c, int n)
   Look look(tasks, edges);
   int moved = 0;
   for (int i = 0; i < n; i++) {
-    if (c[i].depth == Depth::Last && look.waits(c[i].id)) continue;
+    const Look::Glance glance = c[i].depth == Depth::Last ? look.glance(c[i].id) : Look::Glance::Unclear;
+    if (glance == Look::Glance::Waits) continue;
     const Standing s = look.standing(c[i].id);
     if (!s.found || s.state != State::Blocked) {
       look.clean(c[i].id);
       continue;
     }
-    const Finding f = look.find(c[i].id, s, c[i].depth);
+    const bool satisfied = glance == Look::Glance::Nothing && s.need == core::kNeedAll;
+    const Finding f = satisfied ? Finding{Verdict::Ready, 0, 0} : look.find(c[i].id, s, c[i].depth);
     if (f.verdict == Verdict::Open) continue;
     if (move(tasks, c[i].id, look.row(), f)) {
       moved++;
