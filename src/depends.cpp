@@ -31,21 +31,38 @@ int unite(ParentRef* p, int n) {
   return k + 1;
 }
 
+JsonbValue number(int64 n) {
+  JsonbValue v;
+  v.type = jbvNumeric;
+  v.val.numeric = int64_to_numeric(n);
+  return v;
+}
+
 /// Which tasks a child had as parents: runs of ids, in dts.task.extra, where dts.parents() reads them. (Edges go when they are satisfied.)
 Jsonb* with_parents(Jsonb* extra, const ParentRef* p, int n) {
-  StringInfoData text;
-  initStringInfo(&text);
-  appendStringInfoString(&text, "{\"parents\": [");
+  JsonbParseState* state = nullptr;
+  char name[] = "parents";
+  JsonbValue key;
+  key.type = jbvString;
+  key.val.string.val = name;
+  key.val.string.len = static_cast<int>(strlen(name));
+  (void)pushJsonbValue(&state, WJB_BEGIN_OBJECT, nullptr);
+  (void)pushJsonbValue(&state, WJB_KEY, &key);
+  (void)pushJsonbValue(&state, WJB_BEGIN_ARRAY, nullptr);
   for (int i = 0; i < n;) {
     int j = i;
     while (j + 1 < n && p[j + 1].id == p[j].id + 1) j++;
-    appendStringInfo(&text, "%s[%lld, %lld]", i == 0 ? "" : ", ", static_cast<long long>(p[i].id), static_cast<long long>(p[j].id));
+    JsonbValue lo = number(p[i].id), hi = number(p[j].id);
+    (void)pushJsonbValue(&state, WJB_BEGIN_ARRAY, nullptr);
+    (void)pushJsonbValue(&state, WJB_ELEM, &lo);
+    (void)pushJsonbValue(&state, WJB_ELEM, &hi);
+    (void)pushJsonbValue(&state, WJB_END_ARRAY, nullptr);
     i = j + 1;
   }
-  appendStringInfoString(&text, "]}");
-  const Datum parents = DirectFunctionCall1(jsonb_in, CStringGetDatum(text.data));
-  if (extra == nullptr) return DatumGetJsonbP(parents);
-  return DatumGetJsonbP(DirectFunctionCall2(jsonb_concat, JsonbPGetDatum(extra), parents));
+  (void)pushJsonbValue(&state, WJB_END_ARRAY, nullptr);
+  Jsonb* const parents = JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, nullptr));
+  if (extra == nullptr) return parents;
+  return DatumGetJsonbP(DirectFunctionCall2(jsonb_concat, JsonbPGetDatum(extra), JsonbPGetDatum(parents)));
 }
 
 [[noreturn]] void no_parent(int64 id) {

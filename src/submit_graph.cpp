@@ -109,6 +109,7 @@ void submit_graph(Jsonb* tasks, int64* ids) {
   resolve_names(nodes, n, edge_count, names, ids);
   store::TaskTable table = store::TaskTable::open();
   store::EdgeTable edges = store::EdgeTable::open();
+  edges.insert_many();
   MemoryContext const scratch = AllocSetContextCreate(CurrentMemoryContext, "dts graph", ALLOCSET_DEFAULT_SIZES);
   MemoryContext const old = MemoryContextSwitchTo(scratch);
   for (int i = 0; i < n; i++) {

@@ -77,6 +77,7 @@ void EdgeTable::classify() {
 }
 
 void EdgeTable::close() {
+  insert_late();
   for (Relation r : index_)
     if (r != nullptr) index_close(r, NoLock);
   table_close(heap_, NoLock);
@@ -96,9 +97,39 @@ void EdgeTable::index_entries(HeapTuple tuple, const Edge& e) {
   }
   const Datum by_parent[] = {Int64GetDatum(e.parent), Int64GetDatum(e.child)};
   const Datum by_child[] = {Int64GetDatum(e.child), Int64GetDatum(e.parent)};
-  insert_entry(index(By::Parent), heap_, tuple, by_parent, true);
+  if (late_ == nullptr) {
+    insert_entry(index(By::Parent), heap_, tuple, by_parent, true);
+  } else {
+    if (late_n_ == late_room_) late_ = static_cast<Late*>(repalloc_huge(late_, sizeof(Late) * (late_room_ *= 2)));
+    late_[late_n_++] = Late{e.parent, e.child, tuple->t_self};
+  }
   insert_entry(index(By::Child), heap_, tuple, by_child, false);
   if (e.outcome != kOpen) insert_entry(index(By::DecidedChild), heap_, tuple, by_child, false);
+}
+
+void EdgeTable::insert_many() {
+  if (!plain_ || late_ != nullptr) return;
+  late_room_ = 1024;
+  late_ = static_cast<Late*>(palloc(sizeof(Late) * late_room_));
+}
+
+void EdgeTable::insert_late() {
+  if (late_ == nullptr) return;
+  qsort(late_, late_n_, sizeof(Late), [](const void* a, const void* b) {
+    const auto* const x = static_cast<const Late*>(a);
+    const auto* const y = static_cast<const Late*>(b);
+    return x->parent != y->parent ? (x->parent < y->parent ? -1 : 1) : x->child < y->child ? -1 : 1;
+  });
+  HeapTupleData tuple;
+  for (int64 i = 0; i < late_n_; i++) {
+    const Datum values[] = {Int64GetDatum(late_[i].parent), Int64GetDatum(late_[i].child)};
+    tuple.t_self = late_[i].tid;
+    insert_entry(index(By::Parent), heap_, &tuple, values, false);  // the children are new, so nobody else has such an edge
+    if (i % 4096 == 0) CHECK_FOR_INTERRUPTS();
+  }
+  pfree(late_);
+  late_ = nullptr;
+  late_n_ = late_room_ = 0;
 }
 
 namespace {

@@ -23,6 +23,9 @@ class EdgeTable {
   void close();
 
   void insert(const Edge& edge);
+  /// From here on edges are found by their parents only when the table is closed: a large graph names its parents in any order, and its
+  /// entries go into that index in the order of the index.
+  void insert_many();
   /// Records the outcome of an ended parent: an accepted edge of the rule "all" has said all it can and goes, others keep the outcome.
   /// Never waits: an edge that somebody else is removing is left to him.
   void record(const Edge& edge, int outcome);
@@ -53,6 +56,15 @@ class EdgeTable {
   void index_entries(HeapTuple tuple, const Edge& edge);
   Relation index(By by);
 
+  void insert_late();
+
+  /// An edge that is not in the index of parents yet.
+  struct Late {
+    int64 parent, child;
+    ItemPointerData tid;
+  };
+  Late* late_ = nullptr;
+  int64 late_n_ = 0, late_room_ = 0;
   Relation heap_ = nullptr;
   Relation index_[3] = {};
   bool plain_ = false;
