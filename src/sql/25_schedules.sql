@@ -51,6 +51,7 @@ CREATE TABLE dts.schedule_clock (
     last_end timestamptz,
     trouble text
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0, vacuum_truncate = false);
+CREATE INDEX schedule_owner ON dts.schedule (owner);
 CREATE INDEX schedule_clock_next ON dts.schedule_clock (next_fire, schedule);
 COMMENT ON TABLE dts.schedule_clock IS 'Where each schedule stands. Everything due up to fired_until is decided; this moves in the transaction that creates the task.';
 

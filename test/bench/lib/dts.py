@@ -21,7 +21,7 @@ class Dts:
         self.admin = server.session(database, sync_commit="off")
         self.admin.run("CREATE EXTENSION dts")
         self.admin.run("DO $$ BEGIN CREATE ROLE bench_app LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$")
-        self.admin.run("SELECT dts.grant_usage('bench_app'); ALTER ROLE bench_app SET dts.max_definitions = 200000")  # the workload schedules
+        self.admin.run("SELECT dts.grant_usage('bench_app'); ALTER ROLE bench_app SET dts.max_definitions = 2147483647")  # the workload schedules
         self.app = server.session(database, user="bench_app", sync_commit="off")
         self.queues = {}
 
