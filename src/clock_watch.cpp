@@ -1,6 +1,7 @@
 #include "clock_watch.hpp"
 
 #include "pg/postgres.hpp"
+#include "store/permits.hpp"
 
 #ifdef __linux__
 #include <sys/timerfd.h>
@@ -23,6 +24,9 @@ void arm() {
   watch = -1;
 }
 #endif
+
+bool known = false;
+long long ahead = 0;  // of the clock that never steps
 
 }  // namespace
 
@@ -47,15 +51,17 @@ bool wait_watching_clock(long wait) {
 }
 
 long long clock_step() {
-  static bool known = false;
-  static int64 last = 0;
-  instr_time steady;
-  INSTR_TIME_SET_CURRENT(steady);
-  const int64 difference = GetCurrentTimestamp() - static_cast<int64>(INSTR_TIME_GET_MICROSEC(steady));
-  const int64 step = known ? difference - last : 0;
+  const long long steady = store::steady_us();
+  const long long difference = GetCurrentTimestamp() - steady;
+  const long long step = known ? difference - ahead : 0;
   known = true;
-  last = difference;
+  ahead = difference;
   return step;
+}
+
+long long even_now() {
+  if (!known) (void)clock_step();
+  return store::steady_us() + ahead;
 }
 
 }  // namespace dts

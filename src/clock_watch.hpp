@@ -9,4 +9,8 @@ bool wait_watching_clock(long wait);
 /// By how many microseconds the system's clock was set since the last call, as far as the clock that never steps can tell.
 long long clock_step();
 
+/// The system's time in microseconds as it was understood at the last clock_step(), running evenly since then: between two calls of that
+/// nothing leaps. For what is measured, not for what people read.
+long long even_now();
+
 }  // namespace dts

@@ -18,12 +18,7 @@ constexpr long kSpareDescriptors = 64;  // of the server
 
 void on_leave(int, Datum) {
   const int pool = courier.pool;
-  if (courier.memory == nullptr) {  // it could not even begin: the pool waits, longer each time
-    store::PoolSlot& p = store::pools[pool];
-    p.failures++;
-    p.retry_at = GetCurrentTimestamp() + 1000000LL * (1LL << Min(p.failures, 8));
-    strlcpy(p.failure, "a courier could not be started; see the server log", sizeof(p.failure));
-  }
+  if (courier.memory == nullptr) store::pool_failed(pool, "a courier could not be started; see the server log");
   store::transfers_leave(courier.slot);
   store::slot_free(courier.slot);
   store::notify_pool(pool);

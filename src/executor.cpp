@@ -30,12 +30,7 @@ void on_leave_early(int, Datum) {
 void on_leave(int, Datum) {
   const int pool = self.pool;
   const bool leased = store::slots[self.slot].leased;
-  if (self.memory == nullptr) {  // it could not even connect: the pool waits, longer each time
-    store::PoolSlot& p = store::pools[pool];
-    p.failures++;
-    p.retry_at = GetCurrentTimestamp() + 1000000LL * (1LL << Min(p.failures, 8));
-    strlcpy(p.failure, "its owner could not connect; see the server log", sizeof(p.failure));
-  }
+  if (self.memory == nullptr) store::pool_failed(pool, "its owner could not connect; see the server log");
   store::slot_clear(self.slot);
   store::permits_give(&store::slots[self.slot].lock, &store::slots[self.slot].permits);
   store::slot_free(self.slot);
@@ -81,7 +76,7 @@ bool resolve_agenda() {
 }
 
 void main_loop() {
-  TimestampTz idle_since = GetCurrentTimestamp();
+  int64 idle_since = store::steady_us();
   const store::DatabaseSlot* const d = store::database_slot(MyDatabaseId, true);
   store::ExecutorSlot& s = store::slots[self.slot];
   for (;;) {
@@ -109,11 +104,11 @@ void main_loop() {
     DTS_POINT("executor.looked");
     if (resolved) continue;  // what it moved may have left a next wave
     if (idle_since == 0) {
-      idle_since = GetCurrentTimestamp();
+      idle_since = store::steady_us();
       pgstat_report_stat(true);
       pgstat_report_activity(STATE_IDLE, nullptr);
     }
-    const long left = static_cast<long>(idle_since / 1000 + settings::worker_idle_timeout_ms - GetCurrentTimestamp() / 1000);
+    const long left = static_cast<long>(idle_since / 1000 + settings::worker_idle_timeout_ms - store::steady_us() / 1000);
     if (left <= 0) return;
     (void)WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, left, PG_WAIT_EXTENSION);
     ResetLatch(MyLatch);

@@ -33,7 +33,7 @@ namespace {
 Attempt run_attempt(const Task& t, int i, const char* sql, bool payload, int32 limit_ms, SqlResult* result) {
   Attempt a{};
   const TimestampTz now = GetCurrentTimestamp();
-  if (!store::slot_start(self.slot, i, now, limit_ms > 0 ? now + limit_ms * 1000LL : 0)) {
+  if (!store::slot_start(self.slot, i, now, limit_ms)) {
     (void)store::slot_close(self.slot, i);
     a.cancelled = true;
     return a;

@@ -82,7 +82,7 @@ void run_leased(Task task, const store::LaneInfo& lane) {
   debug_query_string = sql;
   pgstat_report_activity(STATE_RUNNING, sql);
   const int32 limit = task.timeout_ms > 0 ? task.timeout_ms : StatementTimeout;
-  if (store::slot_start(self.slot, 0, now, limit > 0 ? now + limit * 1000LL : 0)) {
+  if (store::slot_start(self.slot, 0, now, limit)) {
     notices_begin();
     a.error = pg::attempt(self.memory, [&] {
       if (limit > 0) enable_timeout_after(STATEMENT_TIMEOUT, limit);

@@ -144,7 +144,7 @@ DTS_FUNCTION(dts_wake) {
     if (t.state == core::State::Waiting) {
       store::Task now = t;
       now.state = core::State::Ready;
-      now.run_at = Max(t.run_at, GetCurrentTimestamp());
+      now.run_at = GetCurrentTimestamp();  // it was due before it waited
       table.update(t, now, lane, lane);
       woken = true;
     } else {

@@ -52,7 +52,7 @@ long until(TimestampTz at, TimestampTz now) {
 
 void main_loop(MemoryContext memory) {
   Timers timers;
-  timers.sweep = timers.late = GetCurrentTimestamp();
+  timers.sweep = timers.late = even_now();
   for (;;) {
     ResetLatch(MyLatch);
     CHECK_FOR_INTERRUPTS();
@@ -67,13 +67,13 @@ void main_loop(MemoryContext memory) {
     MemoryContextSwitchTo(memory);
     pg_atomic_fetch_add_u64(&database->wakeups, 1);
     follow_clock(database, timers);
-    const TimestampTz now = GetCurrentTimestamp();
+    const TimestampTz now = even_now();
     timers.sweep = Min(timers.sweep, now + settings::sweep_interval_s * kSecond);  // which may be shorter since a reload
     handle_events(database, timers, now);
     handle_timers(database, timers, now);
-    const int64 due = database->gate ? set_clock(GetCurrentTimestamp()) : core::kMax;
+    const int64 due = database->gate ? set_clock(even_now()) : core::kMax;
     long wait = sooner(size_pools(), end_overdue());
-    const TimestampTz then = GetCurrentTimestamp();
+    const TimestampTz then = even_now();
     wait = sooner(wait, until(due, then));
     if (database->gate)
       for (const TimestampTz t : {timers.history, Max(timers.sweep, timers.sweep_rest), timers.second_look, timers.requests, timers.lanes,
@@ -84,7 +84,7 @@ void main_loop(MemoryContext memory) {
     DTS_POINT("scheduler.turned");
     if (pg_atomic_read_u32(&database->events) != 0) continue;
     // A clock that is set makes every timer wrong.
-    if (wait_watching_clock(wait)) timers.schedules = GetCurrentTimestamp();
+    if (wait_watching_clock(wait)) timers.schedules = even_now();
   }
 }
 

@@ -30,7 +30,7 @@ void want_nothing();
 /// Ends executors whose task ignores its timeout. Returns when the next one is due, in ms; -1: none.
 long end_overdue();
 /// What this database's pools and executors have noted of a wall clock that was set moves along with it.
-void pools_follow_clock(int64 step);
+void slots_follow_clock(int64 step);
 /// Asks all executors of this database to leave.
 void retire_all();
 

@@ -33,17 +33,28 @@ pg::Statement leases{
     1,
     {INT8OID}};
 
-void bring_back(int64 id, TimestampTz was, TimestampTz now) {
+/// Stranded tasks that somebody had locked, most often the executor that runs them: should that one die, they are due as by the old clock.
+struct Held {
+  int64 id;
+  TimestampTz was, now;
+};
+constexpr int kHeld = 4096;
+Held held[kHeld];
+int held_count = 0;
+
+void bring_back(const Held& h) {
   store::TaskTable table = store::TaskTable::open();
   store::Task t;
-  const bool locked = table.lock(id, &t) == store::TaskTable::Found::Locked;
-  const store::Lane* const lane = locked ? store::lane_by_id(t.lane) : nullptr;
-  if (lane != nullptr && t.state == core::State::Ready) {
+  const store::TaskTable::Found found = table.lock(h.id, &t);
+  const store::Lane* const lane = found == store::TaskTable::Found::Locked ? store::lane_by_id(t.lane) : nullptr;
+  if (lane != nullptr && t.state == core::State::Ready && t.run_at > GetCurrentTimestamp() && (t.run_at <= h.was || t.attempt > 0)) {
     store::Task moved = t;
-    moved.run_at = t.run_at <= was ? now : t.run_at - (was - now);
+    moved.run_at = t.run_at <= h.was ? h.now : t.run_at - (h.was - h.now);
     table.update(t, moved, lane->info, lane->info);
   } else if (lane != nullptr) {
     table.keep(t, lane->info);
+  } else if (found == store::TaskTable::Found::Busy && held_count < kHeld) {
+    held[held_count++] = h;
   }
   table.close();
 }
@@ -60,7 +71,7 @@ void clock_set_back(TimestampTz was, TimestampTz now) {
     if (!in_transaction("bringing back tasks that were due", [&] {
           const Datum values[] = {Int64GetDatum(last), TimestampTzGetDatum(now), TimestampTzGetDatum(was)};
           n = ids(stranded, values, kPortion, id);
-          for (int i = 0; i < n; i++) bring_back(id[i], was, now);
+          for (int i = 0; i < n; i++) bring_back({id[i], was, now});
         }))
       break;
     if (n > 0) last = id[n - 1];
@@ -75,6 +86,20 @@ void clock_set_back(TimestampTz was, TimestampTz now) {
     each_row(intervals, values, [](uint64) {});
   });
   schedules_changed(false);
+}
+
+void clock_set_back_rest() {
+  if (held_count == 0) return;
+  const int n = held_count;
+  auto* const again = static_cast<Held*>(palloc(sizeof(Held) * n));
+  memcpy(again, held, sizeof(Held) * n);
+  held_count = 0;
+  if (!in_transaction("bringing back tasks that were held", [&] {
+        for (int i = 0; i < n; i++) bring_back(again[i]);
+      })) {
+    memcpy(held, again, sizeof(Held) * n);
+    held_count = n;
+  }
 }
 
 }  // namespace dts

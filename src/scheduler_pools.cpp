@@ -1,6 +1,7 @@
 #include <bit>
 #include <csignal>
 
+#include "clock_watch.hpp"
 #include "scheduler.hpp"
 #include "settings.hpp"
 #include "store/permits.hpp"
@@ -20,7 +21,7 @@ constexpr int64 kGraceUs = 5000000;   // between a timeout and the end of the pr
 
 BackgroundWorkerHandle* handles[store::kMaxSlots];
 uint64 handle_generation[store::kMaxSlots];
-TimestampTz due_since[65536 / 4 + 64];  // by pool: since when work is due and nobody idle
+int64 due_since[65536 / 4 + 64];  // by pool: since when (steady_us) work is due and nobody idle
 
 bool is_idle(const PoolSlot& p) {
   for (const uint64 w : p.idle)
@@ -61,17 +62,14 @@ void reap_failed_starts() {
     pfree(handles[k]);
     handles[k] = nullptr;
     if (s.kind != ExecutorSlot::Kind::Starting || s.generation != handle_generation[k]) continue;
-    PoolSlot& p = store::pools[s.pool];
-    p.failures++;
-    p.retry_at = GetCurrentTimestamp() + 1000000LL * (1LL << Min(p.failures, 8));
-    strlcpy(p.failure, "its process could not be started; see the server log", sizeof(p.failure));
+    store::pool_failed(s.pool, "its process could not be started; see the server log");
     store::slot_free(k);
   }
 }
 
 void set_wanting(PoolSlot& p, bool wants) {
   if (wants == (p.wanting != 0)) return;
-  p.wanting = wants ? GetCurrentTimestamp() : 0;
+  p.wanting = wants ? store::steady_us() : 0;
   if (wants)
     pg_atomic_fetch_add_u32(&store::shared->wanting, 1);
   else
@@ -127,7 +125,7 @@ bool grow(int pool) {
   MemoryContextSwitchTo(old);
   if (!started) {
     store::slot_free(slot);
-    p.retry_at = GetCurrentTimestamp() + 1000000;
+    p.retry_at = store::steady_us() + USECS_PER_SEC;
     strlcpy(p.failure, "no background worker slot is free: raise max_worker_processes", sizeof(p.failure));
     return false;
   }
@@ -140,13 +138,14 @@ bool grow(int pool) {
 
 long sooner(long a, long b) { return a < 0 ? b : b < 0 ? a : Min(a, b); }
 
-long ms_until(TimestampTz at, TimestampTz now) { return at <= now ? 0 : static_cast<long>((at - now) / 1000 + 1); }
+long ms_until(int64 at, int64 now) { return at <= now ? 0 : static_cast<long>((at - now) / 1000 + 1); }
 
 /// One pool: returns when to look at it again in ms, -1 for when told.
-long size_pool(int pool, TimestampTz now) {
+long size_pool(int pool) {
   PoolSlot& p = store::pools[pool];
-  TimestampTz& since = due_since[pool % lengthof(due_since)];
-  if (store::choose_lane(pool, now) < 0 || is_idle(p)) {
+  const int64 now = store::steady_us();
+  int64& since = due_since[pool % lengthof(due_since)];
+  if (store::choose_lane(pool, even_now()) < 0 || is_idle(p)) {
     set_wanting(p, false);
     since = 0;
     return -1;
@@ -202,13 +201,12 @@ void shed() {
 long size_pools() {
   reap_failed_starts();
   shed();
-  const TimestampTz now = GetCurrentTimestamp();
   long next = -1;
   const bool running = settings::enabled && store::database_slot(MyDatabaseId, true)->gate;
   for (int i = 0; i < store::shared->pool_count; i++) {
     if (!store::pools[i].used || store::pools[i].db != MyDatabaseId || store::pools[i].runner > 1) continue;
     if (running)
-      next = sooner(next, size_pool(i, now));
+      next = sooner(next, size_pool(i));
     else
       set_wanting(store::pools[i], false);
   }
@@ -220,20 +218,12 @@ void want_nothing() {
     if (store::pools[i].used && store::pools[i].db == MyDatabaseId) set_wanting(store::pools[i], false);
 }
 
-void pools_follow_clock(int64 step) {
-  for (TimestampTz& t : due_since)
-    if (t != 0) t += step;
-  for (int i = 0; i < store::shared->pool_count; i++) {
-    PoolSlot& p = store::pools[i];
-    if (!p.used || p.db != MyDatabaseId) continue;
-    for (TimestampTz* const t : {&p.wanting, &p.retry_at, &p.asked_at})
-      if (*t != 0) *t += step;
-  }
+void slots_follow_clock(int64 step) {
   for (int k = 0; k < store::kMaxSlots; k++) {
     ExecutorSlot& s = store::slots[k];
     if (s.kind == ExecutorSlot::Kind::Free || s.db != MyDatabaseId) continue;
     LWLockAcquire(&s.lock, LW_EXCLUSIVE);
-    for (TimestampTz* const t : {&s.since, &s.task_since, &s.deadline})
+    for (TimestampTz* const t : {&s.since, &s.task_since})
       if (*t != 0) *t += step;
     LWLockRelease(&s.lock);
   }
@@ -241,12 +231,12 @@ void pools_follow_clock(int64 step) {
 
 long end_overdue() {
   long next = -1;
-  const TimestampTz now = GetCurrentTimestamp();
+  const int64 now = store::steady_us();
   for (int k = 0; k < store::kMaxSlots; k++) {
     ExecutorSlot& s = store::slots[k];
     if (s.kind != ExecutorSlot::Kind::Live || s.db != MyDatabaseId || s.deadline == 0) continue;
     LWLockAcquire(&s.lock, LW_EXCLUSIVE);
-    const TimestampTz end = s.deadline == 0 ? 0 : s.deadline + kGraceUs;
+    const int64 end = s.deadline == 0 ? 0 : s.deadline + kGraceUs;
     const bool over = end != 0 && end <= now && s.pid != 0;
     if (over) {
       kill(s.pid, SIGTERM);

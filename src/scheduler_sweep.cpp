@@ -1,5 +1,6 @@
 // The sweep: rows that were written behind dts's functions (a restore, logical replication, a superuser) are in no lane's set. It looks
 // twice, a second apart, so that rows which are just on their way are not counted.
+#include "clock_watch.hpp"
 #include "scheduler_transaction.hpp"
 
 namespace dts {
@@ -44,7 +45,7 @@ bool sweep_look() {
     const store::LaneInfo lane = store::lane_info(l);
     in_transaction("sweeping a lane", [&] {
       // Rows that became due within seconds may be on their way; older ones that no set covers are looked at again later.
-      const Datum values[] = {Int32GetDatum(lane.lane), TimestampTzGetDatum(GetCurrentTimestamp() - 5000000), Int32GetDatum(kCandidates)};
+      const Datum values[] = {Int32GetDatum(lane.lane), TimestampTzGetDatum(even_now() - 5000000), Int32GetDatum(kCandidates)};
       each_row(due_rows, values, [&](uint64 i) {
         bool null = false;
         const core::Key key{DatumGetTimestampTz(pg::column(i, 2, &null)), DatumGetInt64(pg::column(i, 1, &null))};

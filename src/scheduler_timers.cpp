@@ -11,7 +11,7 @@ namespace dts {
 using store::DatabaseSlot;
 
 void expire(DatabaseSlot* database) {
-  const TimestampTz now = GetCurrentTimestamp();
+  const TimestampTz now = even_now();
   const auto from = static_cast<TimestampTz>(pg_atomic_exchange_u64(&database->next_expiry, static_cast<uint64>(core::kMax)));
   if (from <= now) end_expired(from);
   const auto next = static_cast<uint64>(next_expiry(from <= now ? now : now - 60 * kSecond));
@@ -60,7 +60,7 @@ void handle_events(DatabaseSlot* database, Timers& timers, TimestampTz now) {
 namespace {
 
 /// When to do again at the earliest what was begun at this time.
-TimestampTz rest(TimestampTz begun) { return begun + Max(kSecond / 20, 20 * (GetCurrentTimestamp() - begun)); }
+TimestampTz rest(TimestampTz begun) { return begun + Max(kSecond / 20, 20 * (even_now() - begun)); }
 
 void apply_noted(DatabaseSlot* database, Timers& timers, TimestampTz now) {
   // Back to 0 only if nobody noted anything since before the look (test/models/requests_model.py).
@@ -73,12 +73,11 @@ void apply_noted(DatabaseSlot* database, Timers& timers, TimestampTz now) {
 /// Looks for what nobody else will: what was lost with a process that died, or told to somebody who was not there.
 void sweep(DatabaseSlot* database, Timers& timers, TimestampTz now) {
   timers.sweep = now + settings::sweep_interval_s * kSecond;
-  instr_time begun, took;  // not by the wall clock: it may leap
-  INSTR_TIME_SET_CURRENT(begun);
   // Not even a query while nothing happens and nothing is unfinished.
   const bool active = pg_atomic_exchange_u32(&database->activity, 0) != 0;
   if (active) tidy_dependencies();
   if (active) compact_batches();
+  if (active) clock_set_back_rest();
   if (active && any_task()) {
     pg_atomic_write_u32(&database->activity, 1);
     end_expired();
@@ -90,10 +89,8 @@ void sweep(DatabaseSlot* database, Timers& timers, TimestampTz now) {
     timers.gates = now;
     if (timers.requests == 0) timers.requests = now;
     const bool rows = sweep_look();
-    if (sweep_keys() || rows) timers.second_look = GetCurrentTimestamp() + kSecond;
-    INSTR_TIME_SET_CURRENT(took);
-    INSTR_TIME_SUBTRACT(took, begun);
-    timers.sweep_rest = now + 100 * static_cast<int64>(INSTR_TIME_GET_MICROSEC(took));
+    if (sweep_keys() || rows) timers.second_look = even_now() + kSecond;
+    timers.sweep_rest = now + 100 * (even_now() - now);
   }
 }
 
@@ -116,7 +113,7 @@ void handle_timers(DatabaseSlot* database, Timers& timers, TimestampTz now) {
   }
   if (timers.changes != 0 && timers.changes <= now) {
     timers.changes = look_at_changes();
-    timers.changes_rest = now + Max(kSecond / 5, 20 * (GetCurrentTimestamp() - now));
+    timers.changes_rest = now + Max(kSecond / 5, 20 * (even_now() - now));
   }
   if (timers.history <= now) {
     timers.history = now + maintain_history() * kSecond;
@@ -126,9 +123,9 @@ void handle_timers(DatabaseSlot* database, Timers& timers, TimestampTz now) {
   if (timers.agents != 0 && timers.agents <= now) timers.agents = store::wake_agents_again(MyDatabaseId, now) ? now + kSecond : 0;
   if (timers.keys != 0 && timers.keys <= now) timers.keys = look_at_keys() ? 0 : now + kSecond;
   if (timers.lanes != 0 && timers.lanes <= now) {
-    const TimestampTz begin = GetCurrentTimestamp();
+    const TimestampTz begin = even_now();
     timers.lanes = list_lanes();
-    const TimestampTz end = GetCurrentTimestamp();
+    const TimestampTz end = even_now();
     timers.lanes_rest = end + 4 * (end - begin);
   }
   if (timers.second_look != 0 && timers.second_look <= now) {
@@ -146,9 +143,9 @@ void follow_clock(DatabaseSlot* database, Timers& timers) {
                                &timers.lanes, &timers.agenda, &timers.lanes_rest, &timers.signals, &timers.signals_rest, &timers.gates,
                                &timers.gates_rest, &timers.agents, &timers.changes, &timers.changes_rest})
     if (*t != 0 && *t != core::kMax) *t += step;
-  pools_follow_clock(step);
+  slots_follow_clock(step);
   store::lanes_follow_clock(MyDatabaseId, step);
-  const TimestampTz now = GetCurrentTimestamp();
+  const TimestampTz now = even_now();
   timers.schedules = now;
   if (timers.late != 0) timers.late = now;
   if (step < 0 && database->gate) {

@@ -47,6 +47,8 @@ void schedule_runs_ended();
 
 /// The clock was set back, from `was`: what was due is due.
 void clock_set_back(TimestampTz was, TimestampTz now);
+/// The same for tasks that somebody had locked.
+void clock_set_back_rest();
 
 // ---- scheduler_backfills.cpp
 

@@ -40,8 +40,8 @@ void want_executor(PoolSlot& p) {
   // A pool without executor is always told, and one that could have one more soon.
   const DatabaseSlot* const d = database_slot(p.db, false);
   if (d != nullptr && d->proc == MyProc) return;
-  const TimestampTz now = GetCurrentTimestamp();
-  const int64 since = now < p.asked_at ? kAskForShareUs : now - p.asked_at;  // a clock that was set back must not silence us
+  const int64 now = steady_us();
+  const int64 since = now - p.asked_at;
   if (p.executors > 0 && since < kAskAgainUs) return;
   const bool room =
       p.executors == 0 || static_cast<int>(pg_atomic_read_u32(&shared->executors)) < settings::max_workers || idle_elsewhere(p);

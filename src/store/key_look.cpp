@@ -40,7 +40,7 @@ void unpark(TaskTable& tasks, const Task& parked) {
   const LaneInfo info = lane->info;
   Task ready = parked;
   ready.state = core::State::Ready;
-  ready.run_at = Max(parked.run_at, GetCurrentTimestamp());
+  ready.run_at = GetCurrentTimestamp();  // only what is due is parked
   tasks.update(parked, ready, info, info);
   key_unparked(parked.ckey, parked.id);
 }

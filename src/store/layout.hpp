@@ -142,9 +142,10 @@ struct PoolSlot {
   uint64 idle[kSlotWords];
   pg_atomic_uint64 had;  // what the tenant had that was chosen last: who comes back starts there
   int32 executors;       // starting ones included
-  TimestampTz wanting;   // since when it wants an executor and cannot have one; 0: it does not
-  TimestampTz retry_at;  // after a failed start
-  TimestampTz asked_at;  // when its scheduler was last told that it wants an executor
+  // By the clock that never steps (steady_us):
+  int64 wanting;   // since when it wants an executor and cannot have one; 0: it does not
+  int64 retry_at;  // after a failed start
+  int64 asked_at;  // when its scheduler was last told that it wants an executor
   int32 failures;
   char failure[128];
 };
@@ -169,7 +170,8 @@ struct ExecutorSlot {
   Oid db, owner;
   int32 pool;
   uint64 generation;  // distinguishes the starts
-  TimestampTz since, task_since, deadline;
+  TimestampTz since, task_since;
+  int64 deadline;  // of the task, by the clock that never steps; 0: none
   pg_atomic_uint64 tasks_run;
   int32 n;
   int64 task[kHeldMax];

@@ -192,7 +192,7 @@ bool move(TaskTable& tasks, int64 child, TupleTableSlot* row, const Finding& f) 
   }
   Task now = t;
   now.state = State::Ready;
-  now.run_at = Max(t.run_at, GetCurrentTimestamp());
+  now.run_at = t.due_at_release();
   tasks.update(t, now, lane, lane);
   return true;
 }

@@ -30,6 +30,8 @@ void forget_limit(Oid db, Scope scope, uint64 object);
 
 /// Nanoseconds that no step of the clock disturbs.
 int64 steady();
+/// The same in microseconds.
+inline int64 steady_us() { return steady() / 1000; }
 
 /// What a limit for a tenant is known by.
 uint64 tenant_hash(const char* tenant);

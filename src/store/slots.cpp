@@ -4,6 +4,7 @@
 
 #include "settings.hpp"
 #include "store/journal.hpp"
+#include "store/permits.hpp"
 #include "store/transfers.hpp"
 
 namespace dts::store {
@@ -19,14 +20,14 @@ void slot_publish(int slot, const int64* tasks, int n) {
   LWLockRelease(&s.lock);
 }
 
-bool slot_start(int slot, int i, TimestampTz now, TimestampTz deadline) {
+bool slot_start(int slot, int i, TimestampTz now, int32 limit_ms) {
   ExecutorSlot& s = slots[slot];
   LWLockAcquire(&s.lock, LW_EXCLUSIVE);
   const bool cancelled = board_has(s.db, s.task[i]);
   s.state[i] = cancelled ? Held::Closed : Held::Running;
   s.task_since = now;
   s.progress.at = 0;
-  s.deadline = deadline;
+  s.deadline = limit_ms > 0 ? steady_us() + limit_ms * int64{1000} : 0;
   if (!cancelled) pg_atomic_write_u64(&s.current, static_cast<uint64>(s.task[i]));
   LWLockRelease(&s.lock);
   if (!cancelled) journal_running(slot, s.db, s.task[i]);
@@ -66,6 +67,13 @@ void slot_idle(int slot, bool idle) {
   else
     p.idle[slot / 64] &= ~bit;
   LWLockRelease(&p.lock);
+}
+
+void pool_failed(int pool, const char* why) {
+  PoolSlot& p = pools[pool];
+  p.failures++;
+  p.retry_at = steady_us() + USECS_PER_SEC * (int64{1} << Min(p.failures, 8));
+  strlcpy(p.failure, why, sizeof(p.failure));
 }
 
 Seen slots_interrupt(Oid db, int64 task) {
@@ -134,7 +142,8 @@ int slot_reserve(int pool, uint64* generation) {
     s.permits.places = 0;
     s.n = 0;
     s.since = GetCurrentTimestamp();
-    s.task_since = s.deadline = 0;
+    s.task_since = 0;
+    s.deadline = 0;
     s.generation = *generation = pg_atomic_fetch_add_u64(&shared->next_generation, 1);
     pg_atomic_write_u64(&s.current, 0);
     pg_atomic_write_u64(&s.tasks_run, 0);

@@ -9,14 +9,18 @@ namespace dts::store {
 
 /// Publishes claimed tasks as held.
 void slot_publish(int slot, const int64* tasks, int n);
-/// Starts task i, unless a request to cancel it stands (then it is closed and false is returned).
-bool slot_start(int slot, int i, TimestampTz now, TimestampTz deadline);
+/// Starts task i, which may take that long (0: as long as it wants), unless a request to cancel it stands (then it is closed and false is
+/// returned).
+bool slot_start(int slot, int i, TimestampTz now, int32 limit_ms);
 /// Closes task i: its end is decided. Returns whether it must end as cancelled, whatever it did.
 bool slot_close(int slot, int i);
 /// Nothing is held any more.
 void slot_clear(int slot);
 /// Idle bit.
 void slot_idle(int slot, bool idle);
+
+/// A process of this pool could not begin: the next one is started later each time.
+void pool_failed(int pool, const char* why);
 
 // ---- by others
 

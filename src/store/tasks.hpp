@@ -30,6 +30,12 @@ struct Task {
     return (sql == nullptr ? 0 : static_cast<int64>(VARSIZE_ANY_EXHDR(sql))) +
            (args == nullptr ? 0 : static_cast<int64>(VARSIZE_ANY_EXHDR(args)));
   }
+  /// When it is due once its dependencies let it: at once, unless a later time was asked for. A time that is only that of the submit may
+  /// lie ahead of a clock that was set back.
+  [[nodiscard]] TimestampTz due_at_release() const {
+    const TimestampTz now = GetCurrentTimestamp();
+    return run_at <= submitted_at ? now : Max(run_at, now);
+  }
   [[nodiscard]] core::Key key() const { return {run_at, id}; }
   [[nodiscard]] bool transactional() const { return (flags & core::kTransactional) != 0; }
 };

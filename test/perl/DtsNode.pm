@@ -150,6 +150,20 @@ sub running_pid {
 	return $self->safe_psql($dbname // 'postgres', "SELECT worker_pid FROM dts.running WHERE id = $task");
 }
 
+# idle_executors(N): waits until N executors of the user "postgres" have nothing to do, and gives the ids of all processes of that kind. So many tasks
+# that end only when all of them run: one after the other they would do with fewer.
+sub idle_executors {
+	my ($self, $n) = @_;
+	my $gate = $self->session('postgres');
+	$gate->query('SELECT pg_advisory_lock(4711)');
+	my @ids = map { $self->submit('SELECT pg_advisory_xact_lock_shared(4711)') } 1 .. $n;
+	$self->running_pid($_) for @ids;
+	$gate->close;
+	$self->wait_state($_, 'succeeded') for @ids;
+	$self->wait_for("SELECT count(*) >= $n FROM dts.workers WHERE kind = 'executor' AND state = 'idle'");
+	return $self->worker_pids('executor');
+}
+
 # runs_of(TASK): its attempts in order, as "attempt outcome sqlstate", one in each line.
 sub runs_of {
 	my ($self, $task, $dbname) = @_;

@@ -13,18 +13,10 @@ my $node = DtsNode->start_new('main', conf => "restart_after_crash = on\ndts.max
 # A claim in queue "many" wants more rows than there are: it looks at its ranges to their ends, and must put back what is due later.
 $node->safe_psql('postgres', q{CREATE TABLE effect (task int); SELECT dts.create_queue('many', batch_size => 20)});
 
-# Two executors that are idle.
-sub two_idle {
-	my @ids = map { $node->submit('SELECT pg_sleep(0.3)') } 1 .. 2;
-	$node->wait_state($_, 'succeeded') for @ids;
-	$node->wait_for(q{SELECT count(*) FROM dts.workers WHERE kind = 'executor' AND state = 'idle'}, '2');
-	return $node->worker_pids('executor');
-}
-
 # blocked(BODY): runs it while one of the two executors is busy, so that only the other one can run anything.
 sub blocked {
 	my ($body) = @_;
-	two_idle();
+	$node->idle_executors(2);
 	my $lock = $node->session;
 	$lock->query('SELECT pg_advisory_lock(1)');
 	my $busy = $node->submit('SELECT pg_advisory_xact_lock(1)');
@@ -46,7 +38,7 @@ $node->wait_state($early, 'succeeded');
 pass('a task whose executor failed at its first claim is run by another one');
 
 # ---- a wake-up is passed on: two tasks of one commit run at the same time
-two_idle();
+$node->idle_executors(2);
 $node->hold_scheduler;
 $node->safe_psql('postgres', q{SELECT dts.submit_many(ARRAY['SELECT pg_sleep(600)', 'SELECT pg_sleep(600)'])});
 $node->wait_for('SELECT count(*) FROM dts.running', '2');
@@ -70,7 +62,7 @@ blocked(
 
 # ---- submit: visible, not yet offered
 for my $death (0, 1) {
-	two_idle();
+	$node->idle_executors(2);
 	my $session = $node->session;
 	$node->pause_at('touch.visible', $session->{pid});
 	$session->send(q{SELECT dts.submit('INSERT INTO effect VALUES (1)')});
@@ -88,7 +80,7 @@ for my $death (0, 1) {
 # ---- an executor that stops while it claims hides nothing from the other one
 for my $point ('claim.taken', 'claim.snapshot', 'claim.scanned', 'executor.claimed') {
 	for my $death ('', 'terminated') {
-		my ($one) = two_idle();
+		my ($one) = $node->idle_executors(2);
 		$node->pause_at($point);
 		my $first = $node->submit('SELECT 1');
 		my $stopped = $node->wait_reached($point);
@@ -118,7 +110,7 @@ for my $point ('claim.taken', 'claim.snapshot', 'claim.scanned') {
 }
 
 # ---- a batch that ends early, since its first task has left something in the session, lets go of the rest
-two_idle();
+$node->idle_executors(2);
 my @batch = split /\n/, $node->safe_psql('postgres', q{SELECT dts.submit_many(ARRAY['PREPARE p AS SELECT 1', 'SELECT 2', 'SELECT 3'], queue => 'many')});
 $node->wait_state($_, 'succeeded') for @batch;
 
@@ -129,7 +121,7 @@ $node->wait_state($node->submit('SELECT 2', queue => 'many'), 'succeeded');
 $node->wait_state($future, 'succeeded');
 
 # ---- a row that moves under a claim
-two_idle();
+$node->idle_executors(2);
 $node->pause_at('claim.snapshot');
 my $id = $node->submit('INSERT INTO effect VALUES (2)');
 $node->wait_reached('claim.snapshot');
@@ -142,7 +134,7 @@ is($node->safe_psql('postgres', "SELECT dts.reschedule($id)"), 'changed', 'and b
 $node->wait_state($id, 'succeeded');
 
 # ---- a rolled back savepoint frees its row at once, in the middle of the transaction
-two_idle();
+$node->idle_executors(2);
 my $session = $node->session;
 $node->safe_psql('postgres', q{SELECT dts.pause('default')});
 $id = $node->submit('SELECT 1');

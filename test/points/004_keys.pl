@@ -29,9 +29,7 @@ for my $round (1 .. 3) {
 
 # ---- The next one is parked by a claim just while the holder looks: it has met that one's row as a ready one, and remembers that nothing is
 # parked so far. That must not hide it.
-$node->safe_psql('postgres', q{SELECT dts.submit('SELECT pg_sleep(0.2)') FROM generate_series(1, 2)});
-$node->wait_for(q{SELECT count(*) FROM dts.workers WHERE kind = 'executor' AND state = 'idle'}, '2');
-my ($holder, $other) = $node->worker_pids('executor');
+my ($holder, $other) = $node->idle_executors(2);
 my $folder = $node->data_dir . '/dts_points';
 my $tried = 0;
 for my $try (1 .. 50) {

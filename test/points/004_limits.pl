@@ -32,14 +32,6 @@ sub open_gate {
 	return;
 }
 
-# Executors of this role that have nothing to do.
-sub idle {
-	my ($n) = @_;
-	my @ids = map { $node->submit('SELECT pg_sleep(0.2)') } 1 .. $n;
-	$node->wait_state($_, 'succeeded') for @ids;
-	return $node->wait_for(q{SELECT count(*) >= } . $n . q{ FROM dts.workers WHERE kind = 'executor' AND state = 'idle'}, 't');
-}
-
 # ---- a place is given back when a task ends, and when its process does
 $node->wait_state($node->submit('SELECT 1', queue => 'one'), 'succeeded') for 1 .. 3;
 pass('one after the other');
@@ -70,7 +62,7 @@ cmp_ok($sql->("SELECT extract(epoch FROM max(started_at) - min(started_at)) FROM
 	'two at once, and two in a second from then on');
 
 # ---- a key is held until the commit is there for all to see, and whoever was parked behind it is remembered
-idle(2);
+$node->idle_executors(2);
 $node->pause_at('executor.before_commit');
 my $first = $node->submit('SELECT 1', concurrency_key => 'k');
 my $stopped = $node->wait_reached('executor.before_commit');

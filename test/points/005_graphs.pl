@@ -86,7 +86,7 @@ my $run = $sql->(q{SELECT dts.start('w')});
 my %task = map { split /\|/ } split /\n/, $sql->("SELECT node, task FROM dts.workflow_node WHERE run = $run");
 $node->wait_state($task{quick}, 'succeeded');
 $node->running_pid($task{slow});
-$node->wait_for(q{SELECT count(*) FROM dts.workers WHERE kind = 'executor' AND state = 'idle'}, '2');
+$node->idle_executors(2);
 my $opened = $sql->('SELECT clock_timestamp()');
 open_gate($gate);
 $node->wait_for("SELECT ended_at IS NOT NULL FROM dts.workflow_run WHERE id = $run", 't');

@@ -100,11 +100,14 @@ $node->wait_state($barred, 'succeeded');
 $sql->(q{ALTER ROLE late LOGIN});
 my $failing = $sql->(q{SELECT dts.submit('SELECT 1', owner => 'late', delay => '500 ms')});
 $sql->(q{ALTER ROLE late NOLOGIN});
-$node->wait_for(q{SELECT dts._start_failure('late'::regrole::oid) IS NOT NULL});
+$node->wait_for(qq{SELECT dts._start_failure('late'::regrole::oid) IS NOT NULL AND run_at < clock_timestamp() FROM dts.task WHERE id = $failing});
 my $holder = $node->session('postgres');
-$holder->query('SELECT pg_advisory_lock(1)');
+$holder->query('SELECT pg_advisory_lock(1), pg_advisory_lock(2)');
 my $first = $sql->(q{SELECT dts.submit('SELECT pg_advisory_xact_lock(1)', timeout => '10 minutes', max_attempts => 1)});
 $node->running_pid($first);
+my $struck = $node->submit('SELECT pg_advisory_xact_lock(2)');
+my $pid = $node->running_pid($struck);
+my $child = $node->submit('SELECT 1', depends_on => "[$struck]");
 my $command = $sql->(q{SELECT dts.submit_command(ARRAY['x'], queue => 'out', max_attempts => 1)});
 is($node->as_role('agent', q{SELECT count(*) FROM dts.claim('gone', lease => '2 s')}), '1', 'an agent has a lease, and is not heard of any more');
 $clock->set(2 * 3600, $node);
@@ -116,6 +119,16 @@ $node->wait_state($failing, 'succeeded');
 pass('back: a failed start is tried again as soon as it would have been');
 $node->wait_state($command, 'failed');
 pass('back: the lease of a dead agent ends');
+$sql->("SELECT pg_terminate_backend($pid)");
+$node->wait_for("SELECT count(*) FROM dts.running WHERE id = $struck AND worker_pid <> $pid", '1');
+pass('back: what ran when the clock was set, and died, is tried again');
+$holder->query('SELECT pg_advisory_unlock(2)');
+$node->wait_state($child, 'succeeded');
+pass('back: and what waited for it does not wait for the clock');
+for my $hours (map { 3 - $_ % 2 } 1 .. 40) {
+	$clock->set($hours * 3600, $node);
+	$sql->('SELECT 1');
+}
 $clock->set(3 * 3600, $node);
 # The scheduler ends what ignores its time limit; a step of the clock is no time that passed.
 my $sweeps = $sql->(q{SELECT value FROM dts.stats() WHERE name = 'sweeps_total'});
