@@ -18,6 +18,12 @@ class Ledger {
                const char* detail = "") {
     add({schedule, due, due_to, count, decision, reason, 0, detail, 0, false});
   }
+  /// Whether a run for this due time is on its way.
+  [[nodiscard]] bool has_fired(int32 schedule, TimestampTz due) const {
+    for (int i = 0; i < n_; i++)
+      if (rows_[i].schedule == schedule && rows_[i].due == due && rows_[i].task != 0) return true;
+    return false;
+  }
   void write();
 
  private:

@@ -76,6 +76,7 @@ void read_schedule(uint64 i, MemoryContext to, Schedule* s) {
   s->has_end = time_of(i, 28, &s->last_end);
   s->running = DatumGetInt32(pg::column(i, 29, &null));
   time_of(i, 30, &s->next_fire);
+  time_of(i, 31, &s->passed_until);
 }
 
 }  // namespace dts

@@ -92,6 +92,19 @@ void note_excluded(const Turn& t, const core::Rule& rule, TimestampTz from, Time
   if (e.count > 0) t.ledger->decided(t.s.id, e.first, e.last, e.count, "skipped", "calendar", e.all ? "" : "and more: counted up to 10000");
 }
 
+/// Whether a due time that comes twice, since the clock was set back, had its run the first time, or has it before it.
+bool fired_before(const Turn& t, TimestampTz due) {
+  if (due > t.s.passed_until) return false;
+  for (int i = 0; i < t.n_waiting; i++)
+    if (DatumGetTimestampTz(t.waiting[i]) == due) return true;
+  static pg::Statement fired{
+      "SELECT 1 FROM dts.fire f WHERE f.schedule = $1 AND f.due_at = $2 AND f.decision = 'fired' LIMIT 1", 2, {INT4OID, TIMESTAMPTZOID}};
+  const Datum values[] = {Int32GetDatum(t.s.id), TimestampTzGetDatum(due)};
+  bool found = t.ledger->has_fired(t.s.id, due);
+  each_row(fired, values, [&](uint64) { found = true; });
+  return found;
+}
+
 void look_by_clock(Turn& t, core::Rule& rule, core::Decision& d, TimestampTz now) {
   // It has ended: a look because of a run by hand decides nothing.
   if (t.s.max_runs > 0 && t.s.runs + t.runs >= t.s.max_runs && t.n_waiting == 0) {
@@ -110,7 +123,9 @@ void look_by_clock(Turn& t, core::Rule& rule, core::Decision& d, TimestampTz now
   for (int i = 0; i < d.size(); i++) {
     const core::Choice& c = d[i];
     const char* const reason = kReasons[static_cast<int>(c.reason)];
-    if (c.fate == core::Fate::Fire) {
+    if (c.fate != core::Fate::Skip && fired_before(t, c.first)) {
+      t.ledger->decided(t.s.id, c.first, c.last, c.count, "skipped", "fired before");
+    } else if (c.fate == core::Fate::Fire) {
       fire(t, c.first, reason, c.reason == core::Reason::Due ? c.first : now);
     } else if (c.fate == core::Fate::Wait) {
       t.waiting[t.n_waiting++] = TimestampTzGetDatum(c.first);
@@ -163,6 +178,7 @@ void count_ended(Turn* turns, int n) {
       "outcome, ended_at",
       1,
       {INT4ARRAYOID}};
+  const TimestampTz now = schedule_now();
   auto* const id = static_cast<Datum*>(palloc(sizeof(Datum) * n));
   for (int i = 0; i < n; i++) id[i] = Int32GetDatum(turns[i].s.id);
   const Datum values[] = {PointerGetDatum(construct_array(id, n, INT4OID, 4, true, TYPALIGN_INT))};
@@ -176,7 +192,8 @@ void count_ended(Turn* turns, int n) {
       const bool good = DatumGetInt16(pg::column(row, 3, &null)) == static_cast<int16>(core::State::Succeeded);
       const TimestampTz ended = DatumGetTimestampTz(pg::column(row, 4, &null)) + settings::schedule_clock_offset_s * USECS_PER_SEC;
       (good ? t.succeeded : t.failed)++;
-      if (good && (!t.s.has_success || due > t.s.last_success)) {
+      // Fired by a clock that was set back since, it is no success of the past.
+      if (good && due <= now && (!t.s.has_success || due > t.s.last_success)) {
         t.s.has_success = true;
         t.s.last_success = due;
       }

@@ -3,6 +3,7 @@
 #include "schedules.hpp"
 #include "scheduler_transaction.hpp"
 #include "store/definitions.hpp"
+#include "store/permits.hpp"
 
 namespace dts {
 
@@ -41,6 +42,30 @@ struct Held {
 constexpr int kHeld = 4096;
 Held held[kHeld];
 int held_count = 0;
+
+/// @reboot and intervals after an end have no times that come twice.
+pg::Statement marks{
+    "UPDATE dts.schedule_clock c SET passed_until = greatest(c.passed_until, c.fired_until), fired_until = $1, next_fire = CASE WHEN "
+    "s.paused "
+    "THEN NULL ELSE $1 END, last_due = CASE WHEN c.last_due > $1 THEN (SELECT pg_catalog.max(f.due_at) FROM dts.fire f WHERE f.schedule = "
+    "c.schedule AND f.decision = 'fired' AND f.due_at <= $1) ELSE c.last_due END, last_success = CASE WHEN c.last_success > $1 THEN "
+    "(SELECT "
+    "pg_catalog.max(f.due_at) FROM dts.fire f JOIN dts.run r ON r.task = f.task AND r.outcome = 10 WHERE f.schedule = c.schedule AND "
+    "f.due_at <= $1) ELSE c.last_success END FROM dts.schedule s WHERE s.id = c.schedule AND c.fired_until > $1 AND s.timing !~* "
+    "'@reboot|after\\s+end\\s*$'",
+    1,
+    {TIMESTAMPTZOID}};
+
+/// What was renewed by the old clock ends as long after now as it would have.
+pg::Statement longer{
+    "UPDATE dts.lease l SET until = l.until + $1 * '1 us'::interval, deadline = l.deadline + $1 * '1 us'::interval FROM (SELECT x.token "
+    "FROM "
+    "dts.lease x WHERE x.until - x.period <= $2 FOR UPDATE SKIP LOCKED) o WHERE o.token = l.token",
+    2,
+    {INT8OID, TIMESTAMPTZOID}};
+
+constexpr int64 kFar = int64{3600} * USECS_PER_SEC;
+int64 leapt_at = -kFar;  // by the clock that never steps
 
 void bring_back(const Held& h) {
   store::TaskTable table = store::TaskTable::open();
@@ -85,7 +110,26 @@ void clock_set_back(TimestampTz was, TimestampTz now) {
     const Datum values[] = {TimestampTzGetDatum(schedule_now())};
     each_row(intervals, values, [](uint64) {});
   });
+  marks_set_back();
   schedules_changed(false);
+}
+
+void clock_set_forward(TimestampTz was, TimestampTz now) {
+  if (now - was >= kFar) leapt_at = store::steady_us();
+  ereport(LOG, (errmsg("dts: the clock was set forward by %ld seconds", static_cast<long>((now - was) / USECS_PER_SEC))));
+  in_transaction("leases after a clock was set forward", [&] {
+    const Datum values[] = {Int64GetDatum(now - was), TimestampTzGetDatum(was)};
+    each_row(longer, values, [](uint64) {});
+  });
+}
+
+bool clock_leapt() { return store::steady_us() - leapt_at < kFar; }
+
+void marks_set_back() {
+  in_transaction("marks of schedules ahead of the clock", [] {
+    const Datum values[] = {TimestampTzGetDatum(schedule_now())};
+    each_row(marks, values, [](uint64) {});
+  });
 }
 
 void clock_set_back_rest() {

@@ -27,7 +27,7 @@ pg::Statement due_schedules{
     "SELECT s.id, s.owner::oid, s.name, s.what, pg_catalog.has_function_privilege(s.owner::oid, 'dts.submit_many(jsonb)'::regprocedure, "
     "'EXECUTE'), s.timing, s.zone, s.both_days, o.entries, n.entries, s.shift, s.created_at, s.starts_at, s.ends_at, s.missed, "
     "s.missed_max, dts._us(s.missed_within), s.overlap, s.overlap_max, dts._us(s.late), dts._us(s.jitter), s.max_runs, c.fired_until, "
-    "c.runs, c.waiting, c.last_due, c.last_success, c.last_end, r.running, c.next_fire "
+    "c.runs, c.waiting, c.last_due, c.last_success, c.last_end, r.running, c.next_fire, c.passed_until "
     "FROM (SELECT * FROM dts.schedule_clock x WHERE (x.next_fire, x.schedule) > ($1, $4) AND x.next_fire <= $2 ORDER BY x.next_fire, "
     "x.schedule LIMIT $3 FOR UPDATE SKIP LOCKED) c "
     "JOIN dts.schedule s ON s.id = c.schedule LEFT JOIN dts.calendar o ON o.name = s.only_in LEFT JOIN dts.calendar n ON n.name = "
@@ -154,6 +154,7 @@ void schedules_changed(bool start) {
   not_before = PG_INT64_MIN;
   cursor = {PG_INT64_MIN, -1};
   if (!start) return;
+  marks_set_back();
   in_transaction("schedules at the start of the server", [] {
     give_way();
     // Also those whose zone may be known again; and runs whose task is gone without a word.

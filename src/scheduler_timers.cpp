@@ -148,10 +148,12 @@ void follow_clock(DatabaseSlot* database, Timers& timers) {
   const TimestampTz now = even_now();
   timers.schedules = now;
   if (timers.late != 0) timers.late = now;
-  if (step < 0 && database->gate) {
+  if (!database->gate) return;
+  if (step < 0)
     clock_set_back(now - step, now);
-    timers.leases = lapse_agents(true);
-  }
+  else
+    clock_set_forward(now - step, now);
+  timers.leases = lapse_agents(true);
 }
 
 }  // namespace dts

@@ -21,6 +21,7 @@ struct Schedule {
   int64 jitter_us = 0;
   // where it stands
   TimestampTz fired_until = 0, next_fire = 0;
+  TimestampTz passed_until = 0;  // by a clock that was set back since
   int64 runs = 0, max_runs = 0;  // 0: no bound
   int running = 0;
   ArrayType* waiting = nullptr;
@@ -49,6 +50,12 @@ void schedule_runs_ended();
 void clock_set_back(TimestampTz was, TimestampTz now);
 /// The same for tasks that somebody had locked.
 void clock_set_back_rest();
+/// The clock was set forward: leases of agents are as long as they were.
+void clock_set_forward(TimestampTz was, TimestampTz now);
+/// Whether the clock was set far forward within the last hour.
+bool clock_leapt();
+/// Marks of schedules that lie ahead of the clock: what is due after now is decided when it is due. Who fired it already, is known.
+void marks_set_back();
 
 // ---- scheduler_backfills.cpp
 

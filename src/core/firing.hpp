@@ -23,8 +23,8 @@ struct Policy {
 
 /// A due time later than this was missed: nobody could fire it when it came. What is younger is only a busy moment, and is fired.
 constexpr int64_t kGrace = 60 * kUsPerSecond;
-constexpr int kMostKept = 1000;      // due times of one turn that may fire
-constexpr int kMostLooked = 100000;  // due times looked at in one turn
+constexpr int kMostKept = 1000;     // due times of one turn that may fire
+constexpr int kMostLooked = 10000;  // due times looked at in one turn
 
 /// The fate of due times `first` to `last` (`count` of them; more than one only if skipped).
 struct Choice {

@@ -39,6 +39,7 @@ COMMENT ON TABLE dts.schedule IS 'Schedules: a timing and what it submits. Read 
 CREATE TABLE dts.schedule_clock (
     schedule int4 PRIMARY KEY,
     fired_until timestamptz NOT NULL,
+    passed_until timestamptz NOT NULL DEFAULT '-infinity',
     next_fire timestamptz,
     runs int8 NOT NULL DEFAULT 0,
     succeeded int8 NOT NULL DEFAULT 0,
@@ -53,7 +54,7 @@ CREATE TABLE dts.schedule_clock (
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0, vacuum_truncate = false);
 CREATE INDEX schedule_owner ON dts.schedule (owner);
 CREATE INDEX schedule_clock_next ON dts.schedule_clock (next_fire, schedule);
-COMMENT ON TABLE dts.schedule_clock IS 'Where each schedule stands. Everything due up to fired_until is decided; this moves in the transaction that creates the task.';
+COMMENT ON TABLE dts.schedule_clock IS 'Where each schedule stands. Everything due up to fired_until is decided; this moves in the transaction that creates the task. Due times after it and up to passed_until were decided by a clock that was set back since: what was fired then is not fired again.';
 
 CREATE TABLE dts.schedule_run (
     task int8 PRIMARY KEY,

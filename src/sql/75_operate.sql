@@ -1,6 +1,6 @@
 -- Operations: partitions and retention of history, adoption, rescan.
 
-CREATE FUNCTION dts._maintain_history(patience_ms int DEFAULT 100) RETURNS int
+CREATE FUNCTION dts._maintain_history(patience_ms int DEFAULT 0) RETURNS int
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' SET datestyle = 'ISO' SET default_tablespace = '' SET default_table_access_method = 'heap'
     SET default_toast_compression = 'pglz' SET quote_all_identifiers = off AS $$
 DECLARE
@@ -21,6 +21,9 @@ BEGIN
             END;
         END IF;
     END LOOP;
+    IF patience_ms <= 0 THEN
+        RETURN 0;
+    END IF;
     SELECT clock_timestamp() - max(retention) INTO oldest FROM dts.queue;
     FOR part IN
         SELECT c.oid::regclass AS rel FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
@@ -36,7 +39,7 @@ BEGIN
     END LOOP;
     RETURN left_over;
 END $$;
-COMMENT ON FUNCTION dts._maintain_history(int) IS 'Creates the partitions of dts.run ahead and drops those older than every queue''s retention. Returns how many could not be dropped because somebody read them.';
+COMMENT ON FUNCTION dts._maintain_history(int) IS 'Creates the partitions of dts.run ahead and, with patience, drops those older than every queue''s retention. Returns how many could not be dropped because somebody read them.';
 
 CREATE FUNCTION dts._purge(max_rows int) RETURNS bigint
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$

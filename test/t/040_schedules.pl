@@ -88,9 +88,12 @@ is($sql->("SELECT schedule, count(*) FROM effect WHERE schedule LIKE 'hourly%' G
 is($sql->(q{SELECT schedule, sum(count) FROM dts.fires WHERE schedule LIKE 'hourly%' AND decision = 'skipped' GROUP BY 1 ORDER BY 1}),
 	"hourly-late|5\nhourly-once|4\nhourly-skip|5\nhourly-within|3", 'and what was not run is on record');
 is($sql->(q{SELECT DISTINCT reason FROM dts.fires WHERE schedule = 'hourly-late'}), 'late', 'with its reason');
+my $there = q{SELECT count(*) FROM dts.schedules WHERE name LIKE 'hourly-%' AND fired_until};
 clock($node, 0);
-$node->wait_for(q{SELECT count(*) FROM dts.schedules WHERE name LIKE 'hourly-%' AND next_run > clock_timestamp() + '4 hours'}, '5');
+$node->wait_for("$there <= clock_timestamp()", '5');
 clock($node, $future + 60);
+$node->wait_for("$there > clock_timestamp() + '4 hours'", '5');
+is($sql->(q{SELECT schedule, count(*) FROM dts.fires WHERE schedule LIKE 'hourly%' AND reason = 'fired before' GROUP BY 1 ORDER BY 1}), "hourly-all|5\nhourly-once|1\nhourly-within|2", 'what comes twice is known');
 clock($node, 0);
 $sql->("SELECT dts.submit('SELECT 1')");
 $node->wait_done;
