@@ -40,9 +40,11 @@ pg::Statement due_schedules{
 /// DROP EXTENSION takes the locks of our tables in an order of its own: we give way before the server looks for a deadlock.
 void give_way() { (void)set_config_option("lock_timeout", "400ms", PGC_SUSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false); }
 
-/// Looks at up to `slice_size` schedules that are due. Returns how many; -1 if the slice failed.
-int fire_slice(TimestampTz now, Cursor* from) {
+/// Looks at up to `slice_size` schedules that are due. Returns how many; -1 if the slice failed. `more`: one of them had more due times
+/// than are looked at in one turn.
+int fire_slice(TimestampTz now, Cursor* from, bool* more) {
   int n = 0;
+  *more = false;
   Cursor next = *from;
   const bool good = in_transaction("firing schedules", [&] {
     give_way();
@@ -64,6 +66,7 @@ int fire_slice(TimestampTz now, Cursor* from) {
     for (int i = 0; i < n; i++) {
       turns[i].ledger = &ledger;
       look(turns[i], *d, now);
+      *more |= turns[i].next <= now;
     }
     ledger.write();
     if (n > 0) DTS_POINT("schedule.fired");
@@ -128,7 +131,8 @@ TimestampTz fire_schedules() {
   for (int turn = 0; turn < kSlices; turn++) {
     const TimestampTz now = schedule_now();
     const int asked = slice_size;
-    const int n = fire_slice(now, &cursor);
+    bool more = false;
+    const int n = fire_slice(now, &cursor, &more);
     if (n < 0) {
       // One by one, until the bad one is found and put off.
       if (slice_size == 1) refused = put_off_first(now) ? 0 : Min(refused + 1, 6);
@@ -143,8 +147,9 @@ TimestampTz fire_schedules() {
       continue;
     }
     slice_size = kSlice;
-    const TimestampTz next = settle(now);
+    const TimestampTz next = more ? now : settle(now);
     cursor = {not_before, -1};
+    if (more) continue;
     return next == core::kNever ? core::kNever : next - settings::schedule_clock_offset_s * USECS_PER_SEC;
   }
   return GetCurrentTimestamp();
