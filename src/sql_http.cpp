@@ -147,6 +147,16 @@ DTS_FUNCTION(dts_submit_mail) {
   PG_RETURN_INT64(submit(core::Kind::Mail, request_of(fcinfo, kMail), o));
 }
 
+DTS_FUNCTION(dts_submit_mail_text) {
+  if (!PG_ARGISNULL(0)) {
+    Datum one = PG_GETARG_DATUM(0);
+    char* const to = TextDatumGetCString(one);
+    fcinfo->args[0].value = to[0] == '{' ? OidInputFunctionCall(F_ARRAY_IN, to, TEXTOID, -1)
+                                         : PointerGetDatum(construct_array(&one, 1, TEXTOID, -1, false, TYPALIGN_INT));
+  }
+  return dts_submit_mail(fcinfo);
+}
+
 DTS_FUNCTION(dts_check_host_pattern) { PG_RETURN_BOOL(core::is_host_pattern(text_to_cstring(PG_GETARG_TEXT_PP(0)))); }
 
 DTS_FUNCTION(dts_check_request) {

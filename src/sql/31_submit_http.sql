@@ -26,3 +26,15 @@ CREATE FUNCTION dts.submit_mail(
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'dts_submit_mail';
 COMMENT ON FUNCTION dts.submit_mail(text[], text, text, text[], text[], text, text, jsonb, text, jsonb, text, int, timestamptz, interval, int, jsonb, interval, timestamptz, text, text, interval, jsonb, text, text, jsonb, text, text) IS
 'Submits a mail as a task and returns its id. Addresses are "ann@example.com" or "Ann Lee <ann@example.com>". body and html: its text, both may be given. attachments: an array of {"name", "type", "base64"} or {"name", "type", "text"}. sender: dts.smtp_sender if not given. The server is dts.smtp_url. Options as in dts.submit. To whom mails may go: dts.allow_host(..., schemes => ''{mailto}'').';
+
+-- What a literal typed into psql is: one address, or the text of an array.
+CREATE FUNCTION dts.submit_mail(
+    "to" text, subject text, body text DEFAULT NULL, cc text[] DEFAULT NULL, bcc text[] DEFAULT NULL, reply_to text DEFAULT NULL,
+    html text DEFAULT NULL, attachments jsonb DEFAULT NULL, sender text DEFAULT NULL, headers jsonb DEFAULT NULL,
+    queue text DEFAULT NULL, priority int DEFAULT NULL,
+    run_at timestamptz DEFAULT NULL, delay interval DEFAULT NULL, max_attempts int DEFAULT NULL, retry jsonb DEFAULT NULL,
+    timeout interval DEFAULT NULL, expires timestamptz DEFAULT NULL, key text DEFAULT NULL, on_conflict text DEFAULT NULL,
+    key_ttl interval DEFAULT NULL, labels jsonb DEFAULT NULL, tenant text DEFAULT NULL, owner text DEFAULT NULL, depends_on jsonb DEFAULT NULL, concurrency_key text DEFAULT NULL, batch text DEFAULT NULL) RETURNS bigint
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'dts_submit_mail_text';
+COMMENT ON FUNCTION dts.submit_mail(text, text, text, text[], text[], text, text, jsonb, text, jsonb, text, int, timestamptz, interval, int, jsonb, interval, timestamptz, text, text, interval, jsonb, text, text, jsonb, text, text) IS
+'The same to one address, "ann@example.com", or to an array written as text, ''{ann@example.com, bob@example.com}''.';

@@ -140,6 +140,12 @@ SELECT results_eq($$SELECT kind, args FROM dts.tasks WHERE key = 'k1'$$, $$VALUE
 SELECT is(dts.submit_http('https://a.org/x', key => 'k1'), (SELECT id FROM dts.tasks WHERE key = 'k1'), 'keys hold for requests');
 SELECT lives_ok($$SELECT dts.submit_http('http://api.example.com:8080/')$$, 'a port that is allowed');
 SELECT lives_ok($$SELECT dts.submit_mail('{"Ann <ann@example.com>"}', 'Hi', 'there')$$);
+CREATE TEMP TABLE sent AS SELECT dts.submit_mail(given, 'Hi', 'there') AS id, given, expected
+FROM (VALUES ('Ann <ann@example.com>', '["Ann <ann@example.com>"]'::jsonb), ('{ann@example.com, bob@example.com}', '["ann@example.com", "bob@example.com"]')) x(given, expected);
+SELECT is(t.args -> 'to', s.expected, s.given) FROM sent s JOIN dts.tasks t USING (id);
+SELECT lives_ok($$SELECT dts.submit_mail('ann@example.com', 'Hi', 'there')$$);
+SELECT lives_ok($$SELECT dts.submit_mail("to" => ARRAY['ann@example.com'], subject => 'Hi', body => 'there')$$);
+SELECT lives_ok($$SELECT dts.submit_mail("to" => 'ann@example.com', subject => 'Hi', body => 'there', cc => '{bob@example.com}')$$);
 SELECT lives_ok($$SELECT dts.submit_many('[{"http": "https://a.org"}, {"mail": {"to": ["a@example.com"], "subject": "x", "body": "y"}}]'::jsonb)$$);
 SELECT lives_ok($$SELECT dts.create_request_handler('r', http => '{"url": "https://a.org/${payload.id}"}', priority => 7)$$);
 SELECT lives_ok($$SELECT dts.alter_request_handler('r', '{"url": "https://a.org/other/${payload.id}"}')$$);
