@@ -61,7 +61,7 @@ long long clock_step() {
 
 long long even_now() {
   if (!known) (void)clock_step();
-  return store::steady_us() + ahead;
+  return Min(store::steady_us() + ahead, static_cast<long long>(GetCurrentTimestamp()));
 }
 
 }  // namespace dts

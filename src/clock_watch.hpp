@@ -10,7 +10,8 @@ bool wait_watching_clock(long wait);
 long long clock_step();
 
 /// The system's time in microseconds as it was understood at the last clock_step(), running evenly since then: between two calls of that
-/// nothing leaps. For what is measured, not for what people read.
+/// nothing leaps forward. Never later than the system's time, by which others decide what is due: what the scheduler takes for due, and
+/// tells them of, must be due for them as well.
 long long even_now();
 
 }  // namespace dts
