@@ -51,8 +51,13 @@ bool wait_watching_clock(long wait) {
 }
 
 long long clock_step() {
-  const long long steady = store::steady_us();
-  const long long difference = GetCurrentTimestamp() - steady;
+  // Stopped between the two readings, it would see a step that there was not.
+  long long steady = 0, difference = 0;
+  for (int tries = 0; tries < 100; tries++) {
+    steady = store::steady_us();
+    difference = GetCurrentTimestamp() - steady;
+    if (store::steady_us() - steady < 1000) break;
+  }
   const long long step = known ? difference - ahead : 0;
   known = true;
   ahead = difference;
@@ -61,7 +66,8 @@ long long clock_step() {
 
 long long even_now() {
   if (!known) (void)clock_step();
-  return Min(store::steady_us() + ahead, static_cast<long long>(GetCurrentTimestamp()));
+  const long long even = store::steady_us() + ahead, now = GetCurrentTimestamp();
+  return Min(even, now);
 }
 
 }  // namespace dts
